@@ -1,0 +1,261 @@
+//! What was tried for a request, by whom it was answered, and how long it took.
+
+use std::{
+    fmt,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{Fault, FaultKind, Target};
+
+/// How far a try got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Nothing went over the wire: a guard declined, or the connection could not be made.
+    NeverSent,
+    /// The request was handed to the wire.
+    Sent,
+    /// An answer has begun.
+    Answering,
+}
+
+/// How a try ended, as far as its caller could see when the answer began.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It answered.
+    Answered,
+    /// It failed.
+    Failed(Fault),
+    /// A guard declined before the wire.
+    Refused(Fault),
+    /// It was given up on: the caller went away, or another try was faster.
+    Cancelled,
+}
+
+impl Outcome {
+    /// How a call ended that was classified so.
+    pub(crate) fn of(fault: Option<Fault>) -> Self {
+        match fault {
+            None => Outcome::Answered,
+            Some(fault) if fault.kind() == FaultKind::Refused => Outcome::Refused(fault),
+            Some(fault) => Outcome::Failed(fault),
+        }
+    }
+}
+
+/// One try: a target, when it began, how far it got and how it ended.
+pub struct Attempt {
+    target: Option<Target>,
+    started: Instant,
+    phase: AtomicU8,
+    ended: OnceLock<(Outcome, Duration)>,
+    interruption: OnceLock<Fault>,
+}
+
+impl Attempt {
+    fn new(target: Option<Target>) -> Self {
+        Attempt {
+            target,
+            started: Instant::now(),
+            phase: AtomicU8::new(Phase::NeverSent as u8),
+            ended: OnceLock::new(),
+            interruption: OnceLock::new(),
+        }
+    }
+
+    /// The target; `None` where a layer stands alone before a single upstream.
+    #[must_use]
+    pub fn target(&self) -> Option<&Target> {
+        self.target.as_ref()
+    }
+
+    /// When it began.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// How far it got.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::NeverSent,
+            1 => Phase::Sent,
+            _ => Phase::Answering,
+        }
+    }
+
+    /// How it ended; `None` while it runs.
+    #[must_use]
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.ended.get().map(|(outcome, _)| outcome)
+    }
+
+    /// How long it took to begin to answer, to fail, or to be given up on; `None` while it runs.
+    #[must_use]
+    pub fn latency(&self) -> Option<Duration> {
+        self.ended.get().map(|(_, latency)| *latency)
+    }
+
+    /// What broke the answer off after it had begun, if anything did.
+    #[must_use]
+    pub fn interruption(&self) -> Option<&Fault> {
+        self.interruption.get()
+    }
+
+    /// Records that it got at least that far.
+    pub(crate) fn reached(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::Relaxed);
+    }
+
+    /// Records how it ended. The first word counts.
+    pub(crate) fn end(&self, outcome: Outcome) {
+        let phase = match &outcome {
+            Outcome::Answered => Some(Phase::Answering),
+            Outcome::Failed(fault) if fault.kind() == FaultKind::Connect => None,
+            Outcome::Failed(_) => Some(Phase::Sent),
+            Outcome::Refused(_) | Outcome::Cancelled => None,
+        };
+        if self.ended.set((outcome, self.started.elapsed())).is_ok() {
+            phase.into_iter().for_each(|phase| self.reached(phase));
+        }
+    }
+
+    /// Records what broke the answer off. The first word counts.
+    pub(crate) fn interrupt(&self, fault: Fault) {
+        let _ = self.interruption.set(fault);
+    }
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt")
+            .field("target", &self.target.as_ref().map(Target::id))
+            .field("phase", &self.phase())
+            .field("outcome", &self.outcome())
+            .field("latency", &self.latency())
+            .field("interruption", &self.interruption())
+            .finish()
+    }
+}
+
+/// Every try of one request, in the order in which they began. It only grows, may do so after the answer has
+/// begun, and takes no lock.
+#[derive(Default)]
+pub struct AttemptLog {
+    // Nearly every request has one try: it costs no allocation.
+    first: OnceLock<Attempt>,
+    more: OnceLock<Box<Node>>,
+}
+
+struct Node {
+    attempt: Attempt,
+    next: OnceLock<Box<Node>>,
+}
+
+/// Which entry of a log.
+pub(crate) type AttemptIndex = usize;
+
+impl AttemptLog {
+    /// Every try, the earliest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Attempt> {
+        let more = std::iter::successors(self.more.get(), |node| node.next.get()).map(|node| &node.attempt);
+        self.first.get().into_iter().chain(more)
+    }
+
+    /// How many tries reached the wire, retries included.
+    #[must_use]
+    pub fn sent(&self) -> usize {
+        self.iter().filter(|attempt| attempt.phase() > Phase::NeverSent).count()
+    }
+
+    /// The latest try that answered.
+    #[must_use]
+    pub fn answered(&self) -> Option<&Attempt> {
+        self.iter().filter(|attempt| matches!(attempt.outcome(), Some(Outcome::Answered))).last()
+    }
+
+    pub(crate) fn get(&self, index: AttemptIndex) -> Option<&Attempt> {
+        self.iter().nth(index)
+    }
+
+    pub(crate) fn start(&self, target: Option<Target>) -> AttemptIndex {
+        let attempt = match self.first.set(Attempt::new(target)) {
+            Ok(()) => return 0,
+            Err(attempt) => attempt,
+        };
+        let mut node = Box::new(Node { attempt, next: OnceLock::new() });
+        let mut index = 1;
+        let mut end = &self.more;
+        loop {
+            node = match end.set(node) {
+                Ok(()) => return index,
+                Err(node) => node,
+            };
+            index += 1;
+            if let Some(taken) = end.get() {
+                end = &taken.next;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for AttemptLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_keep_their_order_and_only_those_on_the_wire_count() {
+        let log = AttemptLog::default();
+        for name in ["a", "b", "c"] {
+            let index = log.start(Some(Target::named(name)));
+            let attempt = log.get(index).unwrap();
+            match name {
+                "a" => attempt.end(Outcome::Refused(Fault::new(FaultKind::Refused, "open"))),
+                "b" => {
+                    attempt.reached(Phase::Sent);
+                    attempt.end(Outcome::Failed(Fault::new(FaultKind::Timeout, "silent")));
+                }
+                _ => attempt.end(Outcome::Answered),
+            }
+        }
+        let names: Vec<_> = log.iter().map(|attempt| attempt.target().unwrap().id().to_string()).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+        assert_eq!(log.sent(), 2);
+        assert_eq!(log.answered().unwrap().target().unwrap().id().as_str(), "c");
+    }
+
+    #[test]
+    fn the_first_word_about_an_end_counts() {
+        let log = AttemptLog::default();
+        let attempt = log.get(log.start(None)).unwrap();
+        assert_eq!(attempt.outcome(), None);
+        attempt.end(Outcome::Cancelled);
+        attempt.end(Outcome::Answered);
+        assert_eq!(attempt.outcome(), Some(&Outcome::Cancelled));
+    }
+
+    #[test]
+    fn threads_that_race_all_get_an_entry() {
+        let log = AttemptLog::default();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..100).for_each(|_| _ = log.start(None)));
+            }
+        });
+        assert_eq!(log.iter().count(), 400);
+    }
+}

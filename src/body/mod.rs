@@ -1,0 +1,9 @@
+//! The bodies that the layers answer with, and how they read others.
+
+pub(crate) mod collect;
+mod event_stream;
+mod response;
+
+pub(crate) use collect::Collect;
+pub(crate) use event_stream::{EventStream, Oversized};
+pub use response::ResponseBody;

@@ -1,0 +1,260 @@
+//! What travels with a request: one pointer in its extensions, through which the layers meet.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use http::Extensions;
+use tokio::time::Instant;
+
+use crate::{
+    Attempt, AttemptLog, Dialect, RequestOutline, Requirements, Target,
+    attempt::{AttemptIndex, Outcome, Phase},
+};
+
+/// When a request must have been answered. Retries, failover and timeouts all end there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// So long from now.
+    #[must_use]
+    pub fn after(duration: Duration) -> Self {
+        // A century stands for "never": further off, an `Instant` may overflow.
+        const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+        Deadline(Instant::now() + duration.min(CENTURY))
+    }
+
+    /// The instant.
+    #[must_use]
+    pub fn instant(self) -> Instant {
+        self.0
+    }
+
+    /// How long is left; zero once it is past.
+    #[must_use]
+    pub fn remaining(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether it is past.
+    #[must_use]
+    pub fn is_past(self) -> bool {
+        self.0 <= Instant::now()
+    }
+}
+
+/// The context of one request, in its extensions.
+///
+/// Failover puts one there for each attempt; a program that embeds single layers may do so itself, to name the
+/// [`Target`] by which they keep their state, to set a [`Deadline`], or to read the [`AttemptLog`] afterwards: clones
+/// share everything but the target.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_failover::{Deadline, RequestContext};
+///
+/// let context = RequestContext::new().with_deadline(Deadline::after(Duration::from_secs(30)));
+/// let mut request = http::Request::new(());
+/// request.extensions_mut().insert(context.clone());
+/// // … call a service …
+/// assert_eq!(context.attempts().sent(), 0);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct RequestContext {
+    shared: Arc<Shared>,
+    target: Option<Target>,
+    attempt: Option<AttemptIndex>,
+    last_resort: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    dialect: OnceLock<Dialect>,
+    deadline: OnceLock<Deadline>,
+    outline: OnceLock<RequestOutline>,
+    /// What the caller needs besides what its body says.
+    asked: OnceLock<Requirements>,
+    requirements: OnceLock<Requirements>,
+    attempts: AttemptLog,
+}
+
+impl RequestContext {
+    /// An empty context: nothing is known of the request yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The context that a request carries.
+    #[must_use]
+    pub fn of(extensions: &Extensions) -> Option<&RequestContext> {
+        extensions.get()
+    }
+
+    /// Says what the client speaks; without it, failover reads it off the path.
+    #[must_use]
+    pub fn with_dialect(self, dialect: Dialect) -> Self {
+        let _ = self.shared.dialect.set(dialect);
+        self
+    }
+
+    /// Sets when the request must have been answered; a second word does not count.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Deadline) -> Self {
+        let _ = self.shared.deadline.set(deadline);
+        self
+    }
+
+    /// Says what the request needs beyond what its body shows: tags, languages, a latency budget.
+    #[must_use]
+    pub fn with_requirements(self, asked: Requirements) -> Self {
+        let _ = self.shared.asked.set(asked);
+        self
+    }
+
+    /// Says which target this attempt is for.
+    #[must_use]
+    pub fn with_target(mut self, target: Target) -> Self {
+        self.target = Some(target);
+        self
+    }
+
+    pub(crate) fn with_outline(self, outline: RequestOutline) -> Self {
+        let _ = self.shared.outline.set(outline);
+        self
+    }
+
+    /// What the client speaks, where known.
+    #[must_use]
+    pub fn dialect(&self) -> Option<Dialect> {
+        self.shared.dialect.get().copied()
+    }
+
+    /// When the request must have been answered, where there is such a time.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Deadline> {
+        self.shared.deadline.get().copied()
+    }
+
+    /// What its body says, where it was scanned.
+    #[must_use]
+    pub fn outline(&self) -> Option<&RequestOutline> {
+        self.shared.outline.get()
+    }
+
+    /// What it needs, where that was derived.
+    #[must_use]
+    pub fn requirements(&self) -> Option<&Requirements> {
+        self.shared.requirements.get()
+    }
+
+    /// What its caller needs beyond what its body shows.
+    #[must_use]
+    pub fn asked(&self) -> Option<&Requirements> {
+        self.shared.asked.get()
+    }
+
+    /// Records what it needs; a second word does not count.
+    pub fn set_requirements(&self, requirements: Requirements) {
+        let _ = self.shared.requirements.set(requirements);
+    }
+
+    /// Whom this attempt is for.
+    #[must_use]
+    pub fn target(&self) -> Option<&Target> {
+        self.target.as_ref()
+    }
+
+    /// Whether guards should let this attempt pass a circuit that is only transiently open: no other target is
+    /// left.
+    #[must_use]
+    pub fn is_last_resort(&self) -> bool {
+        self.last_resort
+    }
+
+    /// Everything that was tried.
+    #[must_use]
+    pub fn attempts(&self) -> &AttemptLog {
+        &self.shared.attempts
+    }
+
+    /// The entry of the log that this attempt writes to.
+    pub(crate) fn attempt(&self) -> Option<&Attempt> {
+        self.shared.attempts.get(self.attempt?)
+    }
+
+    /// Records that this attempt's request was handed to the wire.
+    pub(crate) fn sent(&self) {
+        if let Some(attempt) = self.attempt() {
+            attempt.reached(Phase::Sent);
+        }
+    }
+
+    /// The context of another target's attempt, with its own entry in the log.
+    pub(crate) fn attempt_for(&self, target: Target, last_resort: bool) -> Self {
+        let attempt = Some(self.shared.attempts.start(Some(target.clone())));
+        RequestContext { shared: self.shared.clone(), target: Some(target), attempt, last_resort }
+    }
+
+    /// The context of another try of the same target, with its own entry in the log.
+    pub(crate) fn another_try(&self) -> Self {
+        let attempt = Some(self.shared.attempts.start(self.target.clone()));
+        RequestContext { attempt, ..self.clone() }
+    }
+}
+
+/// Ends an attempt in the log: as cancelled, if nobody says otherwise before it is dropped.
+#[derive(Debug)]
+pub(crate) struct AttemptGuard(Option<RequestContext>);
+
+impl AttemptGuard {
+    pub(crate) fn new(context: RequestContext) -> Self {
+        AttemptGuard(Some(context))
+    }
+
+    pub(crate) fn end(mut self, outcome: Outcome) {
+        if let Some(context) = self.0.take() {
+            if let Some(attempt) = context.attempt() {
+                attempt.end(outcome);
+            }
+        }
+    }
+}
+
+impl Drop for AttemptGuard {
+    fn drop(&mut self) {
+        if let Some(attempt) = self.0.as_ref().and_then(RequestContext::attempt) {
+            attempt.end(Outcome::Cancelled);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_however_far_off_does_not_overflow() {
+        assert!(!Deadline::after(Duration::MAX).is_past());
+        let soon = Deadline::after(Duration::from_secs(1));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(soon.is_past());
+        assert_eq!(soon.remaining(), Duration::ZERO);
+    }
+
+    #[test]
+    fn attempts_share_everything_but_their_target() {
+        let request = RequestContext::new().with_dialect(Dialect::OpenAiChat);
+        let attempt = request.attempt_for(Target::named("a"), false);
+        let again = attempt.another_try();
+        drop(AttemptGuard::new(attempt.clone()));
+        AttemptGuard::new(again.clone()).end(Outcome::Answered);
+        assert_eq!(again.dialect(), Some(Dialect::OpenAiChat));
+        assert_eq!(again.target().unwrap().id().as_str(), "a");
+        let outcomes: Vec<_> = request.attempts().iter().map(|attempt| attempt.outcome().unwrap().clone()).collect();
+        assert_eq!(outcomes, [Outcome::Cancelled, Outcome::Answered]);
+        assert!(request.target().is_none());
+    }
+}

@@ -1,0 +1,305 @@
+//! Finds things in JSON text without building anything from it.
+//!
+//! The gateway forwards what it was sent byte for byte, so it needs to know where a value stands, not what it
+//! deserializes to. A scan visits each byte once, skips strings at `memchr`'s speed and allocates nothing. It checks
+//! structure (brackets, strings, separators), not the spelling of numbers: whoever receives the text parses it anyway.
+
+use std::{borrow::Cow, ops::Range};
+
+use memchr::memchr2;
+
+/// The text is not the JSON that it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed {
+    /// The byte at which that shows; the text's length where it ends too early.
+    pub(crate) at: usize,
+}
+
+/// A value in a text, by its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Value<'a> {
+    text: &'a [u8],
+    range: Range<usize>,
+}
+
+impl<'a> Value<'a> {
+    /// The single value that a text holds, whole and with nothing but white space around it.
+    pub(crate) fn whole(text: &'a [u8]) -> Result<Self, Malformed> {
+        let start = skip_whitespace(text, 0);
+        let end = skip_value(text, start)?;
+        match skip_whitespace(text, end) {
+            rest if rest == text.len() => Ok(Value { text, range: start..end }),
+            rest => Err(Malformed { at: rest }),
+        }
+    }
+
+    /// Where it stands.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
+    /// Its text.
+    pub(crate) fn json(&self) -> &'a [u8] {
+        &self.text[self.range.clone()]
+    }
+
+    pub(crate) fn is_object(&self) -> bool {
+        self.json().first() == Some(&b'{')
+    }
+
+    pub(crate) fn is_string(&self) -> bool {
+        self.json().first() == Some(&b'"')
+    }
+
+    pub(crate) fn is_null(&self) -> bool {
+        self.json() == b"null"
+    }
+
+    pub(crate) fn is_true(&self) -> bool {
+        self.json() == b"true"
+    }
+
+    /// Its value, if it is a string of valid UTF-8 and escapes.
+    pub(crate) fn as_str(&self) -> Option<Cow<'a, str>> {
+        unquote(self.json())
+    }
+
+    /// Its value, if it is a whole number that is not negative.
+    pub(crate) fn as_u64(&self) -> Option<u64> {
+        std::str::from_utf8(self.json()).ok()?.parse().ok()
+    }
+
+    /// The members of an object; none if it is something else.
+    pub(crate) fn members(&self) -> Members<'a> {
+        Members(Items::new(self, b'{'))
+    }
+
+    /// The elements of an array; none if it is something else.
+    pub(crate) fn elements(&self) -> Elements<'a> {
+        Elements(Items::new(self, b'['))
+    }
+
+    /// The last member of that name, as most parsers take it.
+    pub(crate) fn member(&self, key: &str) -> Option<Value<'a>> {
+        self.members().filter_map(Result::ok).filter(|(name, _)| name == key).map(|(_, value)| value).last()
+    }
+}
+
+/// Iterates over what stands between the brackets of a container.
+struct Items<'a> {
+    text: &'a [u8],
+    at: usize,
+    first: bool,
+    done: bool,
+}
+
+impl<'a> Items<'a> {
+    fn new(value: &Value<'a>, bracket: u8) -> Self {
+        let done = value.json().first() != Some(&bracket);
+        Items { text: value.text, at: value.range.start + 1, first: true, done }
+    }
+
+    /// Goes to where the next item begins; `None` behind the last one.
+    fn advance(&mut self) -> Option<Result<(), Malformed>> {
+        if self.done {
+            return None;
+        }
+        self.at = skip_whitespace(self.text, self.at);
+        match self.text.get(self.at) {
+            Some(b'}' | b']') => {
+                self.done = true;
+                return None;
+            }
+            Some(b',') if !self.first => self.at = skip_whitespace(self.text, self.at + 1),
+            Some(_) if self.first => {}
+            _ => return Some(self.fail(self.at)),
+        }
+        self.first = false;
+        Some(Ok(()))
+    }
+
+    fn value(&mut self) -> Result<Value<'a>, Malformed> {
+        let start = self.at;
+        match skip_value(self.text, start) {
+            Ok(end) => {
+                self.at = end;
+                Ok(Value { text: self.text, range: start..end })
+            }
+            Err(malformed) => self.fail(malformed.at),
+        }
+    }
+
+    fn fail<T>(&mut self, at: usize) -> Result<T, Malformed> {
+        self.done = true;
+        Err(Malformed { at })
+    }
+}
+
+/// The members of an object, as key and value.
+pub(crate) struct Members<'a>(Items<'a>);
+
+impl<'a> Iterator for Members<'a> {
+    type Item = Result<(Cow<'a, str>, Value<'a>), Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.0.advance()? {
+            Ok(()) => Some(self.member()),
+            Err(malformed) => Some(Err(malformed)),
+        }
+    }
+}
+
+impl<'a> Members<'a> {
+    fn member(&mut self) -> Result<(Cow<'a, str>, Value<'a>), Malformed> {
+        let items = &mut self.0;
+        let key_at = items.at;
+        let key = items.value()?;
+        let Some(key) = key.as_str() else { return items.fail(key_at) };
+        items.at = skip_whitespace(items.text, items.at);
+        if items.text.get(items.at) != Some(&b':') {
+            return items.fail(items.at);
+        }
+        items.at = skip_whitespace(items.text, items.at + 1);
+        Ok((key, items.value()?))
+    }
+}
+
+/// The elements of an array.
+pub(crate) struct Elements<'a>(Items<'a>);
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Result<Value<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.0.advance()? {
+            Ok(()) => Some(self.0.value()),
+            Err(malformed) => Some(Err(malformed)),
+        }
+    }
+}
+
+fn unquote(json: &[u8]) -> Option<Cow<'_, str>> {
+    let inner = json.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    if memchr::memchr(b'\\', inner).is_none() {
+        return std::str::from_utf8(inner).ok().map(Cow::Borrowed);
+    }
+    serde_json::from_slice::<String>(json).ok().map(Cow::Owned)
+}
+
+fn skip_whitespace(text: &[u8], mut at: usize) -> usize {
+    while matches!(text.get(at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+        at += 1;
+    }
+    at
+}
+
+/// The end of the string whose opening quote is at `at`.
+fn skip_string(text: &[u8], at: usize) -> Result<usize, Malformed> {
+    let mut from = at + 1;
+    loop {
+        let rest = text.get(from..).unwrap_or_default();
+        match memchr2(b'"', b'\\', rest) {
+            Some(found) if rest[found] == b'"' => return Ok(from + found + 1),
+            Some(found) => from += found + 2,
+            None => return Err(Malformed { at: text.len() }),
+        }
+    }
+}
+
+/// The end of the value that begins at `at`.
+fn skip_value(text: &[u8], at: usize) -> Result<usize, Malformed> {
+    match text.get(at) {
+        Some(b'"') => skip_string(text, at),
+        Some(b'{' | b'[') => skip_container(text, at),
+        Some(b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
+            let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'+' | b'-');
+            let rest = &text[at..];
+            Ok(at + rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len()))
+        }
+        _ => Err(Malformed { at: at.min(text.len()) }),
+    }
+}
+
+fn skip_container(text: &[u8], mut at: usize) -> Result<usize, Malformed> {
+    let mut depth = 0_usize;
+    while let Some(byte) = text.get(at) {
+        at = match byte {
+            b'"' => skip_string(text, at)?,
+            b'{' | b'[' => {
+                depth += 1;
+                at + 1
+            }
+            b'}' | b']' => {
+                depth -= 1;
+                at + 1
+            }
+            _ => at + 1,
+        };
+        if depth == 0 {
+            return Ok(at);
+        }
+    }
+    Err(Malformed { at: text.len() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(text: &str) -> Vec<(String, String)> {
+        let value = Value::whole(text.as_bytes()).unwrap();
+        value
+            .members()
+            .map(|member| member.unwrap())
+            .map(|(key, value)| (key.into_owned(), String::from_utf8(value.json().to_vec()).unwrap()))
+            .collect()
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+    }
+
+    #[test]
+    fn members_are_found_wherever_they_stand() {
+        assert_eq!(
+            members(" { \"a\" : 1.50 ,\n\"b\":{\"a\":[\"}\",\"\\\"\"]}, \"c\":\"x\\\\\",\"d\":null}\t"),
+            pairs(&[("a", "1.50"), ("b", r#"{"a":["}","\""]}"#), ("c", r#""x\\""#), ("d", "null")])
+        );
+        assert_eq!(members("{}"), []);
+        assert_eq!(members("[1]"), []);
+    }
+
+    #[test]
+    fn escaped_keys_are_the_keys_that_they_spell() {
+        assert_eq!(members(r#"{"mod\u0065l":"x"}"#), pairs(&[("model", "\"x\"")]));
+    }
+
+    #[test]
+    fn elements_and_the_last_of_repeated_members() {
+        let value = Value::whole(br#"{"a":1,"a":[true, "x"]}"#).unwrap();
+        let elements: Vec<_> = value.member("a").unwrap().elements().map(|element| element.unwrap()).collect();
+        assert!(elements[0].is_true());
+        assert_eq!(elements[1].as_str().unwrap(), "x");
+        assert_eq!(value.member("b"), None);
+    }
+
+    #[test]
+    fn every_proper_beginning_of_an_object_is_malformed() {
+        let text = br#"{"choices":[{"message":{"content":"a \"quoted\" } word","x":[1,2]}}],"n":null}"#;
+        assert!(Value::whole(text).is_ok());
+        for end in 0..text.len() {
+            assert!(Value::whole(&text[..end]).is_err(), "{end}");
+        }
+        assert!(Value::whole(b"<html></html>").is_err());
+        assert!(Value::whole(b"{} {}").is_err());
+    }
+
+    #[test]
+    fn wrong_separators_show_where_they_stand() {
+        for (text, at) in [("{\"a\" 1}", 5), ("{\"a\":1 \"b\":2}", 7), ("{a:1}", 1), ("{\"a\":}", 5)] {
+            let value = Value::whole(text.as_bytes()).unwrap();
+            let wrong = value.members().find_map(Result::err).unwrap();
+            assert_eq!(wrong.at, at, "{text}");
+        }
+    }
+}

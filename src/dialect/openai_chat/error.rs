@@ -1,0 +1,47 @@
+//! Faults as OpenAI's error bodies.
+
+use bytes::Bytes;
+
+use crate::{Fault, FaultKind, Refusal};
+
+/// `{"error":{"message","type","param","code"}}`: what OpenAI's SDKs read.
+pub(crate) fn body(fault: &Fault) -> Bytes {
+    let error = serde_json::json!({
+        "error": { "message": fault.message(), "type": kind(fault), "param": null, "code": code(fault) }
+    });
+    error.to_string().into()
+}
+
+/// OpenAI's own words for what went wrong, as far as it has one.
+fn kind(fault: &Fault) -> &'static str {
+    match fault.kind() {
+        FaultKind::RateLimited => "rate_limit_error",
+        FaultKind::QuotaExhausted => "insufficient_quota",
+        _ if fault.response_status().is_client_error() => "invalid_request_error",
+        _ => "server_error",
+    }
+}
+
+fn code(fault: &Fault) -> &str {
+    match fault.refusal() {
+        Some(Refusal::Unmet(_)) => "no_capable_target",
+        Some(Refusal::CircuitOpen { .. }) => "circuit_open",
+        Some(Refusal::LimitReached { .. }) => "limit_reached",
+        None => fault.code().unwrap_or(fault.kind().name()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_has_the_shape_that_sdks_read() {
+        let fault = Fault::new(FaultKind::ContextLengthExceeded, "too \"long\"").with_code("context_length_exceeded");
+        let body: serde_json::Value = serde_json::from_slice(&body(&fault)).unwrap();
+        assert_eq!(body["error"]["message"], "too \"long\"");
+        assert_eq!(body["error"]["type"], "invalid_request_error");
+        assert_eq!(body["error"]["code"], "context_length_exceeded");
+        assert!(body["error"]["param"].is_null());
+    }
+}

@@ -1,0 +1,5 @@
+//! OpenAI Chat Completions, and whatever is compatible with it.
+
+pub(crate) mod error;
+pub(crate) mod request;
+pub(crate) mod stream;

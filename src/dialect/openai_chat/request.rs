@@ -1,0 +1,169 @@
+//! What a chat completion request says.
+
+use bytes::Bytes;
+
+use crate::{
+    Ability, RequestOutline, Requirements,
+    dialect::json_scan::{Malformed, Value},
+};
+
+/// One for so many bytes of text: see the [module](crate::dialect#token-estimate).
+const BYTES_PER_TOKEN: u64 = 4;
+/// What an image costs at the least (OpenAI's price for one at low detail).
+const TOKENS_PER_IMAGE: u64 = 85;
+
+pub(crate) fn outline(body: &Bytes) -> Result<RequestOutline, Malformed> {
+    let root = Value::whole(body)?;
+    if !root.is_object() {
+        return Err(Malformed { at: root.range().start });
+    }
+    let mut outline = RequestOutline::new(body.clone());
+    for member in root.members() {
+        let (key, value) = member?;
+        match &*key {
+            "model" if value.is_string() => outline.add_model(value.range()),
+            "stream" => outline.set_streaming(value.is_true()),
+            _ => {}
+        }
+    }
+    Ok(outline)
+}
+
+pub(crate) fn add_requirements(body: &[u8], needs: &mut Requirements) {
+    let Ok(root) = Value::whole(body) else { return };
+    let mut text_bytes = 0;
+    for (key, value) in root.members().filter_map(Result::ok) {
+        match &*key {
+            "stream" if value.is_true() => needs.abilities.insert(Ability::Streaming),
+            "messages" => {
+                for message in value.elements().filter_map(Result::ok) {
+                    text_bytes += add_message(&message, needs);
+                }
+            }
+            "tools" | "functions" if value.elements().next().is_some() => {
+                needs.abilities.insert(Ability::Tools);
+                text_bytes += value.json().len() as u64;
+            }
+            // On by default, so only a request that asks for it in so many words is taken to need it.
+            "parallel_tool_calls" if value.is_true() => needs.abilities.insert(Ability::ParallelTools),
+            "response_format" => {
+                if value.member("type").and_then(|kind| kind.as_str()).as_deref() == Some("json_schema") {
+                    needs.abilities.insert(Ability::StructuredOutput);
+                }
+            }
+            "reasoning_effort" if value.as_str().is_some_and(|effort| effort != "none") => {
+                needs.abilities.insert(Ability::Reasoning);
+            }
+            "max_tokens" | "max_completion_tokens" => {
+                needs.max_output_tokens = needs.max_output_tokens.max(value.as_u64());
+            }
+            _ => {}
+        }
+    }
+    needs.input_tokens += text_bytes / BYTES_PER_TOKEN;
+}
+
+/// Adds what a message needs; returns how many bytes of text it has.
+fn add_message(message: &Value<'_>, needs: &mut Requirements) -> u64 {
+    let mut text_bytes = 0;
+    for (key, value) in message.members().filter_map(Result::ok) {
+        match &*key {
+            "content" if value.is_string() => text_bytes += value.json().len() as u64,
+            "content" => {
+                for part in value.elements().filter_map(Result::ok) {
+                    text_bytes += add_part(&part, needs);
+                }
+            }
+            "tool_calls" => text_bytes += value.json().len() as u64,
+            _ => {}
+        }
+    }
+    text_bytes
+}
+
+fn add_part(part: &Value<'_>, needs: &mut Requirements) -> u64 {
+    match part.member("type").and_then(|kind| kind.as_str()).as_deref() {
+        Some("image_url") => {
+            needs.abilities.insert(Ability::ImageInput);
+            needs.input_tokens += TOKENS_PER_IMAGE;
+            0
+        }
+        Some("input_audio") => {
+            needs.abilities.insert(Ability::AudioInput);
+            0
+        }
+        Some("file") => {
+            needs.abilities.insert(Ability::DocumentInput);
+            0
+        }
+        _ => part.member("text").map_or(0, |text| text.json().len() as u64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Abilities;
+
+    fn needs(body: &serde_json::Value) -> Requirements {
+        let mut needs = Requirements::default();
+        add_requirements(body.to_string().as_bytes(), &mut needs);
+        needs
+    }
+
+    #[test]
+    fn the_outline_finds_the_model_and_whether_to_stream() {
+        let body = Bytes::from_static(br#"{"messages":[{"model":"no"}],"model": "gpt-4o" ,"stream":true}"#);
+        let found = outline(&body).unwrap();
+        assert_eq!(found.model_json(), Some(&b"\"gpt-4o\""[..]));
+        assert!(found.streaming() && found.is_of(&body));
+        let silent = outline(&Bytes::from_static(b"{\"stream\":null}")).unwrap();
+        assert!(!silent.streaming() && silent.model_json().is_none());
+    }
+
+    #[test]
+    fn what_is_no_object_is_malformed() {
+        for body in ["", "[]", "\"model\"", "{\"model\":\"a\"", "{\"model\" \"a\"}"] {
+            assert!(outline(&Bytes::from_static(body.as_bytes())).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn each_feature_that_a_request_uses_is_needed() {
+        use Ability::*;
+        let text = |content| serde_json::json!({"messages": [{"role": "user", "content": content}]});
+        let with = |key: &str, value: serde_json::Value| {
+            let mut body = text(serde_json::json!("hi"));
+            body[key] = value;
+            needs(&body).abilities
+        };
+        let only = |ability| Abilities::from_iter([ability]);
+        assert_eq!(with("stream", true.into()), only(Streaming));
+        assert_eq!(with("tools", serde_json::json!([{"type": "function"}])), only(Tools));
+        assert_eq!(with("tools", serde_json::json!([])), Abilities::NONE);
+        assert_eq!(with("parallel_tool_calls", true.into()), only(ParallelTools));
+        assert_eq!(with("response_format", serde_json::json!({"type": "json_schema"})), only(StructuredOutput));
+        assert_eq!(with("response_format", serde_json::json!({"type": "text"})), Abilities::NONE);
+        assert_eq!(with("reasoning_effort", "low".into()), only(Reasoning));
+        assert_eq!(with("reasoning_effort", "none".into()), Abilities::NONE);
+        for (kind, ability) in [("image_url", ImageInput), ("input_audio", AudioInput), ("file", DocumentInput)] {
+            assert_eq!(needs(&text(serde_json::json!([{"type": kind}]))).abilities, only(ability));
+        }
+    }
+
+    #[test]
+    fn tokens_are_counted_from_text_and_not_from_images() {
+        let body = serde_json::json!({
+            "max_tokens": 7, "max_completion_tokens": 9,
+            "messages": [
+                {"role": "system", "content": "x".repeat(398)},
+                {"role": "user", "content": [
+                    {"type": "text", "text": "y".repeat(398)},
+                    {"type": "image_url", "image_url": {"url": "data:".to_owned() + &"A".repeat(9000)}},
+                ]},
+            ],
+        });
+        let needs = needs(&body);
+        assert_eq!((needs.input_tokens, needs.max_output_tokens), (200 + 85, Some(9)));
+    }
+}

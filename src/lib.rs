@@ -1,0 +1,32 @@
+//! Failover for LLM providers, as a stack of [`tower`] layers over [`http::Request`] services.
+//!
+//! [`tower`]: https://docs.rs/tower
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+/// The error of bodies: as in `tower` and `axum`.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+mod attempt;
+mod body;
+mod classify;
+mod context;
+mod credentials;
+pub mod dialect;
+mod fault;
+mod outline;
+mod refusal;
+mod requirements;
+mod retry_after;
+mod target;
+
+pub use attempt::{Attempt, AttemptLog, Outcome, Phase};
+pub use body::ResponseBody;
+pub use classify::{Classify, StatusClassifier};
+pub use context::{Deadline, RequestContext};
+pub use credentials::{Credentials, InvalidCredentials};
+pub use fault::{CircuitAdvice, FailoverAdvice, Fault, FaultKind, FaultKinds, FaultPolicy, FaultScope, RetryAdvice};
+pub use outline::RequestOutline;
+pub use refusal::Refusal;
+pub use requirements::{Abilities, Ability, Capabilities, Need, Requirements, Unmet};
+pub use target::{Dialect, InvalidBaseUrl, InvalidRoute, Provider, Route, Target, TargetId};

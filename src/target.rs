@@ -1,0 +1,437 @@
+//! Who may answer: dialects, providers, targets and routes.
+
+use std::{collections::BTreeSet, fmt, hash::Hash, sync::Arc};
+
+use bytes::Bytes;
+use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+
+use crate::{Capabilities, Credentials};
+
+/// A wire API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// OpenAI Chat Completions, and whatever is compatible with it.
+    OpenAiChat,
+    /// OpenAI Responses.
+    OpenAiResponses,
+    /// Anthropic Messages.
+    AnthropicMessages,
+    /// Gemini `generateContent` and `streamGenerateContent`.
+    Gemini,
+}
+
+impl Dialect {
+    /// Every dialect.
+    pub const ALL: &'static [Dialect] =
+        &[Dialect::OpenAiChat, Dialect::OpenAiResponses, Dialect::AnthropicMessages, Dialect::Gemini];
+
+    /// The dialect's stable name, as in configuration files: `"openai-chat"`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Dialect::OpenAiChat => "openai-chat",
+            Dialect::OpenAiResponses => "openai-responses",
+            Dialect::AnthropicMessages => "anthropic-messages",
+            Dialect::Gemini => "gemini",
+        }
+    }
+
+    /// The dialect with that [name](Dialect::name).
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Dialect> {
+        Self::ALL.iter().copied().find(|dialect| dialect.name() == name)
+    }
+
+    /// The dialect in which a client speaks that calls this path, if it is one that generates.
+    #[must_use]
+    pub fn from_path(path: &str) -> Option<Dialect> {
+        if path.ends_with("/chat/completions") {
+            Some(Dialect::OpenAiChat)
+        } else if path.ends_with("/responses") {
+            Some(Dialect::OpenAiResponses)
+        } else if path.ends_with("/messages") {
+            Some(Dialect::AnthropicMessages)
+        } else if path.ends_with(":generateContent") || path.ends_with(":streamGenerateContent") {
+            Some(Dialect::Gemini)
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An upstream account: where it is, what it speaks and how it knows us.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    name: Arc<str>,
+    dialect: Dialect,
+    base: BaseUrl,
+    credentials: Credentials,
+    tags: BTreeSet<Box<str>>,
+}
+
+impl Provider {
+    /// A provider without credentials or tags. `base_url` follows that provider's own SDK
+    /// (`"https://api.openai.com/v1"`, but `"https://api.anthropic.com"`).
+    ///
+    /// # Errors
+    ///
+    /// When `base_url` is not an absolute `http` or `https` URL, or has a user, query or fragment.
+    pub fn new(name: impl Into<Arc<str>>, dialect: Dialect, base_url: &str) -> Result<Self, InvalidBaseUrl> {
+        let base = BaseUrl::parse(base_url)?;
+        Ok(Provider { name: name.into(), dialect, base, credentials: Credentials::none(), tags: BTreeSet::new() })
+    }
+
+    /// Sets what proves to the provider who we are; see [`Credentials::api_key`].
+    #[must_use]
+    pub fn with_credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = credentials;
+        self
+    }
+
+    /// Sets tags that every target of the provider carries.
+    #[must_use]
+    pub fn with_tags<I: IntoIterator<Item = S>, S: Into<Box<str>>>(mut self, tags: I) -> Self {
+        self.tags = tags.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The name that the user gave it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it speaks.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// What proves to it who we are.
+    #[must_use]
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// Where a client's request for that path and query goes to.
+    ///
+    /// OpenAI's base URLs end in their version (`/v1`), which clients send too: it is there once.
+    pub(crate) fn uri(&self, path: &str, query: Option<&str>) -> Result<Uri, http::Error> {
+        let base = &self.base;
+        let endpoint = match self.dialect {
+            Dialect::OpenAiChat | Dialect::OpenAiResponses => strip_version(path),
+            Dialect::AnthropicMessages | Dialect::Gemini => path,
+        };
+        let path_and_query = match query {
+            None if endpoint == CHAT_COMPLETIONS => base.chat_completions.clone(),
+            None => PathAndQuery::try_from(format!("{}{endpoint}", base.prefix))?,
+            Some(query) => PathAndQuery::try_from(format!("{}{endpoint}?{query}", base.prefix))?,
+        };
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(base.scheme.clone());
+        parts.authority = Some(base.authority.clone());
+        parts.path_and_query = Some(path_and_query);
+        Ok(Uri::from_parts(parts)?)
+    }
+}
+
+const CHAT_COMPLETIONS: &str = "/chat/completions";
+
+fn strip_version(path: &str) -> &str {
+    match path.strip_prefix("/v1") {
+        Some(rest) if rest.starts_with('/') => rest,
+        _ => path,
+    }
+}
+
+#[derive(Clone, Debug)]
+struct BaseUrl {
+    scheme: Scheme,
+    authority: Authority,
+    /// The path without its last slash; empty for the root.
+    prefix: Box<str>,
+    /// The path that nearly every request goes to, so that it need not be put together each time.
+    chat_completions: PathAndQuery,
+}
+
+impl BaseUrl {
+    fn parse(url: &str) -> Result<Self, InvalidBaseUrl> {
+        let invalid = |why| InvalidBaseUrl { why };
+        if url.contains('#') {
+            return Err(invalid("it has a fragment"));
+        }
+        let parts = url.parse::<Uri>().map_err(|_| invalid("it is not a URL"))?.into_parts();
+        let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
+            return Err(invalid("it does not begin with http:// or https:// and a host"));
+        };
+        if scheme != Scheme::HTTP && scheme != Scheme::HTTPS {
+            return Err(invalid("its scheme is neither http nor https"));
+        }
+        if authority.as_str().contains('@') {
+            return Err(invalid("it has a user name; give the key as api_key"));
+        }
+        let path = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        if path.query().is_some() {
+            return Err(invalid("it has a query"));
+        }
+        let prefix: Box<str> = path.path().trim_end_matches('/').into();
+        let chat_completions = PathAndQuery::try_from(format!("{prefix}{CHAT_COMPLETIONS}"))
+            .map_err(|_| invalid("its path is not valid"))?;
+        Ok(BaseUrl { scheme, authority, prefix, chat_completions })
+    }
+}
+
+/// Why a base URL cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidBaseUrl {
+    why: &'static str,
+}
+
+impl fmt::Display for InvalidBaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the base URL cannot be used: {}", self.why)
+    }
+}
+
+impl std::error::Error for InvalidBaseUrl {}
+
+/// A target's name: `"openai/gpt-4o"`, or `"openai/*"` where the client's model name passes through, so that
+/// what clients send never becomes a key or a label.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TargetId(Arc<str>);
+
+impl TargetId {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TargetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TargetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// One entry of a fallback chain. Cheap to clone.
+///
+/// In the extensions of a request (see [`RequestContext`](crate::RequestContext)) it says whom this attempt is for.
+#[derive(Clone, Debug)]
+pub struct Target(Arc<TargetInner>);
+
+#[derive(Clone, Debug)]
+struct TargetInner {
+    id: TargetId,
+    provider: Option<Provider>,
+    model: Option<Model>,
+    capabilities: Capabilities,
+    tags: BTreeSet<Box<str>>,
+}
+
+#[derive(Clone, Debug)]
+struct Model {
+    name: Box<str>,
+    /// The name as a JSON string, ready to be put into a request.
+    json: Bytes,
+}
+
+impl Target {
+    /// A model of a provider.
+    #[must_use]
+    pub fn new(provider: &Provider, model: &str) -> Self {
+        let json = serde_json::Value::from(model).to_string().into();
+        let model = Model { name: model.into(), json };
+        Self::build(format!("{}/{}", provider.name, model.name), Some(provider.clone()), Some(model))
+    }
+
+    /// Whatever model of a provider the client asks for: `"openai/*"`.
+    #[must_use]
+    pub fn passing_model_through(provider: &Provider) -> Self {
+        Self::build(format!("{}/*", provider.name), Some(provider.clone()), None)
+    }
+
+    /// A target that is only a name: for services that find out themselves what to do with it, such as a set of
+    /// gRPC channels.
+    #[must_use]
+    pub fn named(id: &str) -> Self {
+        Self::build(id.to_owned(), None, None)
+    }
+
+    fn build(id: String, provider: Option<Provider>, model: Option<Model>) -> Self {
+        let tags = provider.as_ref().map(|provider| provider.tags.clone()).unwrap_or_default();
+        let capabilities = Capabilities::new();
+        Target(Arc::new(TargetInner { id: TargetId(id.into()), provider, model, capabilities, tags }))
+    }
+
+    /// Says what the model can do; without it, it is taken as capable of everything.
+    #[must_use]
+    pub fn with_capabilities(mut self, capabilities: Capabilities) -> Self {
+        Arc::make_mut(&mut self.0).capabilities = capabilities;
+        self
+    }
+
+    /// Adds tags to the provider's.
+    #[must_use]
+    pub fn with_tags<I: IntoIterator<Item = S>, S: Into<Box<str>>>(mut self, tags: I) -> Self {
+        Arc::make_mut(&mut self.0).tags.extend(tags.into_iter().map(Into::into));
+        self
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> &TargetId {
+        &self.0.id
+    }
+
+    /// The account that it belongs to, if it is more than a name.
+    #[must_use]
+    pub fn provider(&self) -> Option<&Provider> {
+        self.0.provider.as_ref()
+    }
+
+    /// The model that it answers with; `None` where the client's passes through.
+    #[must_use]
+    pub fn model(&self) -> Option<&str> {
+        self.0.model.as_ref().map(|model| &*model.name)
+    }
+
+    /// The model's name as a JSON string.
+    pub(crate) fn model_json(&self) -> Option<&Bytes> {
+        self.0.model.as_ref().map(|model| &model.json)
+    }
+
+    /// What it can do.
+    #[must_use]
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.0.capabilities
+    }
+
+    /// Its own tags and its provider's.
+    #[must_use]
+    pub fn tags(&self) -> &BTreeSet<Box<str>> {
+        &self.0.tags
+    }
+}
+
+/// What a client asks for, and the targets that may serve it, the preferred one first.
+#[derive(Clone, Debug)]
+pub struct Route {
+    name: Arc<str>,
+    targets: Arc<[Target]>,
+}
+
+impl Route {
+    /// A fallback chain under a name.
+    ///
+    /// # Errors
+    ///
+    /// When there is no target, or one is there twice: it would be tried twice for one answer.
+    pub fn new(name: impl Into<Arc<str>>, targets: impl IntoIterator<Item = Target>) -> Result<Self, InvalidRoute> {
+        let targets: Arc<[Target]> = targets.into_iter().collect();
+        if targets.is_empty() {
+            return Err(InvalidRoute::Empty);
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = targets.iter().find(|target| !seen.insert(target.id())) {
+            return Err(InvalidRoute::Duplicate(twice.id().clone()));
+        }
+        Ok(Route { name: name.into(), targets })
+    }
+
+    /// The route's name: what the configuration calls it, never what a client sent.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The chain.
+    #[must_use]
+    pub fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+}
+
+/// Why targets do not make a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidRoute {
+    /// There is no target.
+    Empty,
+    /// A target is there twice.
+    Duplicate(TargetId),
+}
+
+impl fmt::Display for InvalidRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            InvalidRoute::Empty => f.write_str("a route needs at least one target"),
+            InvalidRoute::Duplicate(id) => write!(f, "the target {id} is listed twice"),
+        }
+    }
+}
+
+impl std::error::Error for InvalidRoute {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn provider(base_url: &str) -> Provider {
+        Provider::new("p", Dialect::OpenAiChat, base_url).unwrap()
+    }
+
+    #[test]
+    fn the_version_stands_in_the_path_once() {
+        for (base, path, query, uri) in [
+            ("https://api.test/v1", "/v1/chat/completions", None, "https://api.test/v1/chat/completions"),
+            ("https://api.test/v1/", "/chat/completions", None, "https://api.test/v1/chat/completions"),
+            ("http://h:8/openai/v1", "/v1/models", Some("a=b"), "http://h:8/openai/v1/models?a=b"),
+            ("http://h", "/v1/embeddings", None, "http://h/embeddings"),
+            ("http://h", "/v10/embeddings", None, "http://h/v10/embeddings"),
+        ] {
+            assert_eq!(provider(base).uri(path, query).unwrap().to_string(), uri);
+        }
+        let anthropic = Provider::new("a", Dialect::AnthropicMessages, "https://api.test").unwrap();
+        assert_eq!(anthropic.uri("/v1/messages", None).unwrap().to_string(), "https://api.test/v1/messages");
+    }
+
+    #[test]
+    fn a_base_url_that_cannot_work_is_refused() {
+        for url in ["", "api.test/v1", "/v1", "ftp://h/", "http://user:pass@h/", "http://h/?key=1", "http://h/#x"] {
+            assert!(Provider::new("p", Dialect::OpenAiChat, url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_route_names_what_is_wrong() {
+        let provider = provider("http://h");
+        let target = Target::new(&provider, "m");
+        assert_eq!(Route::new("r", []).unwrap_err(), InvalidRoute::Empty);
+        let twice = Route::new("r", [target.clone(), Target::new(&provider, "n"), target]).unwrap_err();
+        assert_eq!(twice.to_string(), "the target p/m is listed twice");
+    }
+
+    #[test]
+    fn targets_are_named_after_what_is_configured() {
+        let provider = provider("http://h").with_tags(["eu"]);
+        assert_eq!(Target::passing_model_through(&provider).id().as_str(), "p/*");
+        let target = Target::new(&provider, "a\"b").with_tags(["zdr"]);
+        assert_eq!(target.id().as_str(), "p/a\"b");
+        assert_eq!(target.model_json().unwrap(), "\"a\\\"b\"");
+        assert!(target.tags().contains("eu") && target.tags().contains("zdr"));
+    }
+}
