@@ -9,6 +9,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 mod attempt;
 mod body;
+pub mod circuit_breaker;
 mod classify;
 mod context;
 mod credentials;
@@ -18,7 +19,11 @@ mod outline;
 mod refusal;
 mod requirements;
 mod retry_after;
+#[cfg(feature = "simulated")]
+#[cfg_attr(docsrs, doc(cfg(feature = "simulated")))]
+pub mod simulated;
 mod target;
+mod window;
 
 pub use attempt::{Attempt, AttemptLog, Outcome, Phase};
 pub use body::ResponseBody;

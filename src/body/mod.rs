@@ -6,4 +6,5 @@ mod response;
 
 pub(crate) use collect::Collect;
 pub(crate) use event_stream::{EventStream, Oversized};
+pub(crate) use response::Asker;
 pub use response::ResponseBody;

@@ -1,0 +1,515 @@
+//! One circuit: closed, open, half-open.
+//!
+//! While it is closed, a call reads one word and its verdict updates one or two: no lock. Everything else happens while
+//! little traffic flows, under a mutex that is held for nanoseconds.
+//!
+//! Each change of state begins a new *epoch*. A permit remembers the epoch in which it was given, and a verdict from an
+//! older one is ignored: what was admitted before an outage says nothing about how the target is now.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    CircuitAdvice, Deadline, Fault, FaultKind, Refusal,
+    circuit_breaker::CircuitSettings,
+    window::{Counts, Window},
+};
+
+/// What a circuit does with calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CircuitState {
+    /// Lets them through.
+    Closed,
+    /// Lets a few through, to find out whether the target has recovered.
+    HalfOpen,
+    /// Refuses them.
+    Open,
+}
+
+/// A circuit's state and the epoch that it began, in one word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Word(u64);
+
+impl Word {
+    fn new(epoch: u64, state: CircuitState) -> Self {
+        Word(epoch << 2 | state as u64)
+    }
+
+    fn state(self) -> CircuitState {
+        match self.0 & 3 {
+            0 => CircuitState::Closed,
+            1 => CircuitState::HalfOpen,
+            _ => CircuitState::Open,
+        }
+    }
+
+    fn epoch(self) -> u64 {
+        self.0 >> 2
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Circuit {
+    settings: CircuitSettings,
+    word: AtomicU64,
+    /// Failures without a success between them.
+    consecutive: AtomicU32,
+    /// Calls, failures and slow calls.
+    window: Window,
+    /// How often it opened without a good call in between: each time it stays open longer.
+    openings: AtomicU32,
+    cooldown: Mutex<Cooldown>,
+}
+
+/// What matters while the circuit is not closed.
+#[derive(Debug)]
+struct Cooldown {
+    until: Instant,
+    /// Whether time alone mends it: a rejected key stays rejected.
+    transient: bool,
+    probes: u32,
+    /// When probes that have not been heard of are given up on.
+    lease: Instant,
+    last_resort: bool,
+}
+
+impl Circuit {
+    pub(crate) fn new(settings: CircuitSettings) -> Self {
+        let now = Instant::now();
+        Circuit {
+            window: Window::new(settings.window),
+            settings,
+            word: AtomicU64::new(Word::new(0, CircuitState::Closed).0),
+            consecutive: AtomicU32::new(0),
+            openings: AtomicU32::new(0),
+            cooldown: Mutex::new(Cooldown { until: now, transient: true, probes: 0, lease: now, last_resort: false }),
+        }
+    }
+
+    /// The state as calls find it: an open circuit whose time is over admits a probe.
+    pub(crate) fn state(&self) -> CircuitState {
+        self.word().state()
+    }
+
+    fn word(&self) -> Word {
+        Word(self.word.load(Ordering::Acquire))
+    }
+
+    /// Begins a new epoch. Only with the cooldown locked, so that two changes cannot cross.
+    fn change(&self, _locked: &mut Cooldown, state: CircuitState) -> u64 {
+        let epoch = self.word().epoch() + 1;
+        self.word.store(Word::new(epoch, state).0, Ordering::Release);
+        epoch
+    }
+
+    fn cooldown(&self) -> MutexGuard<'_, Cooldown> {
+        // Nothing panics while it is held; were it so, the plain numbers in it would still be good.
+        self.cooldown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Admits a call or refuses it.
+    pub(crate) fn admit(self: &Arc<Self>, last_resort: bool) -> Result<Permit, Refusal> {
+        let word = self.word();
+        if word.state() == CircuitState::Closed {
+            return Ok(self.permit(word.epoch(), Role::Ordinary));
+        }
+        self.admit_guarded(last_resort)
+    }
+
+    #[cold]
+    fn admit_guarded(self: &Arc<Self>, last_resort: bool) -> Result<Permit, Refusal> {
+        let mut cooldown = self.cooldown();
+        let now = Instant::now();
+        match self.word().state() {
+            CircuitState::Closed => return Ok(self.permit(self.word().epoch(), Role::Ordinary)),
+            CircuitState::Open if cooldown.until <= now => {
+                self.change(&mut cooldown, CircuitState::HalfOpen);
+                cooldown.probes = 0;
+            }
+            CircuitState::HalfOpen if cooldown.probes > 0 && cooldown.lease <= now => {
+                // Whoever had the permits is not heard of any more. A new epoch makes their late word worthless.
+                self.change(&mut cooldown, CircuitState::HalfOpen);
+                cooldown.probes = 0;
+            }
+            _ => {}
+        }
+        let word = self.word();
+        if word.state() == CircuitState::HalfOpen && cooldown.probes < self.settings.probes {
+            cooldown.probes += 1;
+            cooldown.lease = Deadline::after(self.settings.probe_lease()).instant();
+            return Ok(self.permit(word.epoch(), Role::Probe));
+        }
+        if last_resort && cooldown.transient && !cooldown.last_resort {
+            cooldown.last_resort = true;
+            return Ok(self.permit(word.epoch(), Role::LastResort));
+        }
+        let end = if word.state() == CircuitState::HalfOpen { cooldown.lease } else { cooldown.until };
+        let retry_after = end.saturating_duration_since(now);
+        Err(Refusal::CircuitOpen { retry_after, transient: cooldown.transient })
+    }
+
+    fn permit(self: &Arc<Self>, epoch: u64, role: Role) -> Permit {
+        Permit { circuit: self.clone(), epoch, role, given: Instant::now(), slow: false }
+    }
+
+    fn opening(&self, fault: &Fault) -> Option<Opening> {
+        match fault.policy().circuit {
+            CircuitAdvice::OpenLong => {
+                Some(Opening { at_least: fault.retry_after().max(Some(self.settings.long_open)), transient: false })
+            }
+            CircuitAdvice::Failure => Some(Opening { at_least: self.long_retry_after(fault), transient: true }),
+            _ => None,
+        }
+    }
+
+    fn long_retry_after(&self, fault: &Fault) -> Option<Duration> {
+        fault.retry_after().filter(|retry_after| *retry_after > self.settings.max_retry_after)
+    }
+
+    /// A verdict on a call that was admitted while the circuit was closed.
+    fn record(&self, epoch: u64, failure: Option<&Fault>, slow: bool) {
+        if self.word() != Word::new(epoch, CircuitState::Closed) {
+            return;
+        }
+        let now = Instant::now();
+        self.window.add(now, Counts([1, u64::from(failure.is_some()), u64::from(slow)]));
+        let Some(fault) = failure else {
+            // Reads before it writes: a word that all healthy calls wrote to would travel between their cores.
+            for count in [&self.consecutive, &self.openings] {
+                if count.load(Ordering::Relaxed) != 0 {
+                    count.store(0, Ordering::Relaxed);
+                }
+            }
+            if slow && self.settings.is_too_slow(self.window.sum(now)) {
+                self.open(epoch, Opening { at_least: None, transient: true });
+            }
+            return;
+        };
+        let Some(opening) = self.opening(fault) else { return };
+        let consecutive = self.consecutive.fetch_add(1, Ordering::Relaxed) + 1;
+        let at_once = !opening.transient || (fault.kind() == FaultKind::RateLimited && opening.at_least.is_some());
+        if at_once
+            || consecutive >= self.settings.failures
+            || self.settings.fails_too_often(self.window.sum(now))
+            || (slow && self.settings.is_too_slow(self.window.sum(now)))
+        {
+            self.open(epoch, opening);
+        }
+    }
+
+    /// Opens the circuit, if it still is in that epoch.
+    fn open(&self, epoch: u64, opening: Opening) {
+        let mut cooldown = self.cooldown();
+        if self.word().epoch() == epoch {
+            self.open_locked(&mut cooldown, opening);
+        }
+    }
+
+    fn open_locked(&self, cooldown: &mut Cooldown, opening: Opening) {
+        let openings = self.openings.fetch_add(1, Ordering::Relaxed);
+        let length = self.settings.open_for(openings).max(opening.at_least.unwrap_or_default());
+        // A cooldown that runs is never shortened.
+        let until = Deadline::after(length).instant().max(cooldown.until);
+        *cooldown = Cooldown { until, transient: opening.transient, probes: 0, ..*cooldown };
+        self.change(cooldown, CircuitState::Open);
+    }
+
+    /// Closes the circuit; returns the epoch that begins.
+    fn close_locked(&self, cooldown: &mut Cooldown) -> u64 {
+        cooldown.until = Instant::now();
+        cooldown.transient = true;
+        self.consecutive.store(0, Ordering::Relaxed);
+        self.window.clear();
+        self.change(cooldown, CircuitState::Closed)
+    }
+}
+
+struct Opening {
+    at_least: Option<Duration>,
+    transient: bool,
+}
+
+/// How a call was admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// By a closed circuit.
+    Ordinary,
+    /// By a half-open one, to find out how the target is.
+    Probe,
+    /// By an open one, because no other target is left.
+    LastResort,
+    /// As a probe that has closed the circuit at its first output: should it break, the circuit opens again.
+    Probation,
+}
+
+/// The right to make one call and to give one verdict on it. Dropped without one, it says nothing.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    circuit: Arc<Circuit>,
+    epoch: u64,
+    role: Role,
+    given: Instant,
+    slow: bool,
+}
+
+impl Permit {
+    /// The answer has begun: a probe has shown what it was sent to show, and other calls wait for its verdict when their
+    /// body ends.
+    pub(crate) fn answering(&mut self) {
+        self.slow = self.given.elapsed() >= self.circuit.settings.slow_call;
+        if matches!(self.role, Role::Ordinary | Role::Probation) {
+            return;
+        }
+        let circuit = self.circuit.clone();
+        let mut cooldown = circuit.cooldown();
+        self.release(&mut cooldown);
+        if circuit.word().epoch() == self.epoch {
+            self.epoch = circuit.close_locked(&mut cooldown);
+            self.role = Role::Probation;
+        }
+    }
+
+    /// The answer is whole.
+    pub(crate) fn succeed(mut self) {
+        self.answering();
+        self.circuit.record(self.epoch, None, self.slow);
+    }
+
+    /// The call failed, or its answer broke off. What the fault says of the target is in the fault table.
+    pub(crate) fn fail(mut self, fault: &Fault) {
+        match fault.policy().circuit {
+            CircuitAdvice::ProvesAlive => return self.succeed(),
+            CircuitAdvice::Neutral => return,
+            CircuitAdvice::Failure | CircuitAdvice::OpenLong => {}
+        }
+        let slow = self.slow || self.given.elapsed() >= self.circuit.settings.slow_call;
+        if self.role == Role::Ordinary {
+            return self.circuit.record(self.epoch, Some(fault), slow);
+        }
+        let circuit = self.circuit.clone();
+        let mut cooldown = circuit.cooldown();
+        self.release(&mut cooldown);
+        if circuit.word().epoch() == self.epoch {
+            if let Some(opening) = circuit.opening(fault) {
+                circuit.open_locked(&mut cooldown, opening);
+            }
+        }
+    }
+
+    /// Gives back what the permit holds, once.
+    fn release(&mut self, cooldown: &mut Cooldown) {
+        match self.role {
+            Role::Probe if self.circuit.word().epoch() == self.epoch => {
+                cooldown.probes = cooldown.probes.saturating_sub(1);
+            }
+            Role::LastResort => cooldown.last_resort = false,
+            _ => {}
+        }
+        self.role = Role::Ordinary;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if matches!(self.role, Role::Probe | Role::LastResort) {
+            let circuit = self.circuit.clone();
+            self.release(&mut circuit.cooldown());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::advance;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn circuit() -> Arc<Circuit> {
+        Arc::new(Circuit::new(CircuitSettings { failures: 3, jitter: 0.0, ..CircuitSettings::default() }))
+    }
+
+    fn unavailable() -> Fault {
+        Fault::new(FaultKind::Unavailable, "500")
+    }
+
+    fn fail(circuit: &Arc<Circuit>, times: usize) {
+        (0..times).for_each(|_| circuit.admit(false).unwrap().fail(&unavailable()));
+    }
+
+    fn retry_after(circuit: &Arc<Circuit>) -> Duration {
+        circuit.admit(false).unwrap_err().retry_after().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn opens_after_consecutive_failures_and_success_between_them_resets() {
+        let circuit = circuit();
+        fail(&circuit, 2);
+        circuit.admit(false).unwrap().succeed();
+        fail(&circuit, 2);
+        assert_eq!(circuit.state(), CircuitState::Closed);
+        fail(&circuit, 1);
+        assert_eq!(circuit.state(), CircuitState::Open);
+        assert_eq!(retry_after(&circuit), 5 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_open_admits_one_probe_whose_success_closes() {
+        let circuit = circuit();
+        fail(&circuit, 3);
+        advance(5 * SECOND).await;
+        let mut probe = circuit.admit(false).unwrap();
+        assert!(circuit.admit(false).is_err());
+        probe.answering();
+        assert_eq!(circuit.state(), CircuitState::Closed);
+        probe.succeed();
+        circuit.admit(false).unwrap().succeed();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_breaks_after_it_closed_the_circuit_opens_it_at_once_and_for_longer() {
+        let circuit = circuit();
+        fail(&circuit, 3);
+        advance(5 * SECOND).await;
+        let mut probe = circuit.admit(false).unwrap();
+        probe.answering();
+        probe.fail(&Fault::new(FaultKind::StreamInterrupted, "cut"));
+        assert_eq!(retry_after(&circuit), 10 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn cooldowns_double_up_to_the_most_and_start_over_after_a_good_call() {
+        let circuit = circuit();
+        fail(&circuit, 3);
+        for expected in [5, 10, 20, 30, 30] {
+            assert_eq!(retry_after(&circuit), expected * SECOND);
+            advance(expected * SECOND).await;
+            fail(&circuit, 1);
+        }
+        advance(30 * SECOND).await;
+        circuit.admit(false).unwrap().succeed();
+        fail(&circuit, 3);
+        assert_eq!(retry_after(&circuit), 5 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_probe_gives_its_permit_back_and_says_nothing() {
+        let circuit = circuit();
+        fail(&circuit, 3);
+        advance(5 * SECOND).await;
+        drop(circuit.admit(false).unwrap());
+        assert_eq!(circuit.state(), CircuitState::HalfOpen);
+        circuit.admit(false).unwrap().succeed();
+        assert_eq!(circuit.state(), CircuitState::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_is_not_heard_of_loses_its_lease_and_its_say() {
+        let circuit = circuit();
+        fail(&circuit, 3);
+        advance(5 * SECOND).await;
+        let lost = circuit.admit(false).unwrap();
+        advance(circuit.settings.probe_lease()).await;
+        let probe = circuit.admit(false).unwrap();
+        lost.fail(&unavailable());
+        assert_eq!(circuit.state(), CircuitState::HalfOpen);
+        assert!(circuit.admit(false).is_err(), "the lost probe must not give back the new one's permit");
+        probe.succeed();
+        assert_eq!(circuit.state(), CircuitState::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn late_words_from_an_older_epoch_are_ignored() {
+        let circuit = circuit();
+        let (good, bad) = (circuit.admit(false).unwrap(), circuit.admit(false).unwrap());
+        fail(&circuit, 3);
+        advance(5 * SECOND).await;
+        let probe = circuit.admit(false).unwrap();
+        good.succeed();
+        assert_eq!(circuit.state(), CircuitState::HalfOpen);
+        probe.succeed();
+        bad.fail(&unavailable());
+        fail(&circuit, 2);
+        assert_eq!(circuit.state(), CircuitState::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_proves_alive_closes_and_what_is_neutral_does_not() {
+        let circuit = circuit();
+        fail(&circuit, 3);
+        advance(5 * SECOND).await;
+        circuit.admit(false).unwrap().fail(&Fault::new(FaultKind::Cancelled, "gone"));
+        assert_eq!(circuit.state(), CircuitState::HalfOpen);
+        circuit.admit(false).unwrap().fail(&Fault::new(FaultKind::BadRequest, "400"));
+        assert_eq!(circuit.state(), CircuitState::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rejected_key_opens_at_once_for_long_even_for_the_last_resort() {
+        let circuit = circuit();
+        circuit.admit(false).unwrap().fail(&Fault::new(FaultKind::AuthFailed, "401"));
+        assert_eq!(retry_after(&circuit), 600 * SECOND);
+        assert!(circuit.admit(true).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_retry_after_opens_at_once_for_that_long() {
+        let circuit = circuit();
+        let limited = |seconds| Fault::new(FaultKind::RateLimited, "429").with_retry_after(seconds * SECOND);
+        circuit.admit(false).unwrap().fail(&limited(2));
+        assert_eq!(circuit.state(), CircuitState::Closed);
+        circuit.admit(false).unwrap().fail(&limited(45));
+        assert_eq!(retry_after(&circuit), 45 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_last_resort_at_a_time_passes_an_open_circuit() {
+        let circuit = circuit();
+        fail(&circuit, 3);
+        let last = circuit.admit(true).unwrap();
+        assert!(circuit.admit(true).is_err());
+        drop(last);
+        circuit.admit(true).unwrap().succeed();
+        assert_eq!(circuit.state(), CircuitState::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_last_resort_that_fails_does_not_shorten_the_cooldown() {
+        let circuit = circuit();
+        fail(&circuit, 3);
+        circuit.admit(true).unwrap().fail(&unavailable());
+        assert_eq!(retry_after(&circuit), 10 * SECOND);
+        circuit.admit(true).unwrap().fail(&Fault::new(FaultKind::RateLimited, "429").with_retry_after(SECOND));
+        assert!(retry_after(&circuit) >= 10 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn opens_on_the_failure_rate_of_the_window_however_much_went_well_before_it() {
+        let settings = CircuitSettings { failures: 1_000_000, ..CircuitSettings::default() };
+        let circuit = Arc::new(Circuit::new(settings));
+        (0..1_000).for_each(|_| circuit.admit(false).unwrap().succeed());
+        advance(31 * SECOND).await;
+        (0..5).for_each(|_| circuit.admit(false).unwrap().succeed());
+        fail(&circuit, 4);
+        assert_eq!(circuit.state(), CircuitState::Closed);
+        fail(&circuit, 1);
+        assert_eq!(circuit.state(), CircuitState::Open);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn opens_when_every_call_is_slow() {
+        let circuit = circuit();
+        let permits: Vec<_> = (0..10).map(|_| circuit.admit(false).unwrap()).collect();
+        advance(31 * SECOND).await;
+        permits.into_iter().for_each(Permit::succeed);
+        assert_eq!(circuit.state(), CircuitState::Open);
+    }
+}
