@@ -9,20 +9,25 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 mod attempt;
 mod body;
+pub mod capability_filter;
 pub mod circuit_breaker;
 mod classify;
 mod context;
 mod credentials;
 pub mod dialect;
+pub mod failover;
 mod fault;
+mod guard;
 mod outline;
 mod refusal;
 mod requirements;
+pub mod retry;
 mod retry_after;
 #[cfg(feature = "simulated")]
 #[cfg_attr(docsrs, doc(cfg(feature = "simulated")))]
 pub mod simulated;
 mod target;
+pub mod timeout;
 mod window;
 
 pub use attempt::{Attempt, AttemptLog, Outcome, Phase};

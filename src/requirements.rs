@@ -195,7 +195,7 @@ impl Requirements {
         if let Some(spoken) = &offered.languages {
             unmet.extend(self.languages.difference(spoken).cloned().map(Need::Language));
         }
-        if unmet.is_empty() { Ok(()) } else { Err(Unmet(unmet.into())) }
+        Unmet::new(unmet).map_or(Ok(()), Err)
     }
 }
 
@@ -246,6 +246,11 @@ impl fmt::Display for Need {
 pub struct Unmet(Box<[Need]>);
 
 impl Unmet {
+    /// These needs; `None` when there are none.
+    pub(crate) fn new(needs: Vec<Need>) -> Option<Self> {
+        (!needs.is_empty()).then(|| Unmet(needs.into()))
+    }
+
     /// The needs.
     #[must_use]
     pub fn needs(&self) -> &[Need] {

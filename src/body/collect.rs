@@ -87,19 +87,7 @@ mod tests {
 
     fn pieces(pieces: &'static [&'static str]) -> impl Body<Data = Bytes, Error = std::io::Error> {
         let frames = pieces.iter().map(|piece| Ok(http_body::Frame::data(Bytes::from_static(piece.as_bytes()))));
-        StreamBody::new(tokio_stream(frames))
-    }
-
-    fn tokio_stream<I: Iterator>(items: I) -> impl futures_core::Stream<Item = I::Item> {
-        struct Items<I>(I);
-        impl<I> Unpin for Items<I> {}
-        impl<I: Iterator> futures_core::Stream for Items<I> {
-            type Item = I::Item;
-            fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<I::Item>> {
-                Poll::Ready(self.0.next())
-            }
-        }
-        Items(items)
+        StreamBody::new(tokio_stream::iter(frames))
     }
 
     #[tokio::test]

@@ -10,9 +10,9 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 
 use crate::{
-    BoxError, Classify, Fault, ResponseBody,
-    body::Asker,
+    BoxError, Classify, ResponseBody,
     circuit_breaker::{VerdictBody, circuit::Permit},
+    guard::Guarded,
 };
 
 pin_project! {
@@ -20,27 +20,16 @@ pin_project! {
     #[derive(Debug)]
     pub struct ResponseFuture<F, C> {
         #[pin]
-        state: State<F, C>,
-    }
-}
-
-pin_project! {
-    #[derive(Debug)]
-    #[project = StateProjection]
-    enum State<F, C> {
+        inner: Guarded<F>,
         // Dropped before its end, the permit says nothing: nobody waited to see how the call would end.
-        Called { #[pin] future: F, permit: Option<Permit>, classifier: C },
-        Refused { fault: Option<Box<Fault>>, asker: Asker },
+        permit: Option<Permit>,
+        classifier: C,
     }
 }
 
 impl<F, C> ResponseFuture<F, C> {
-    pub(super) fn called(future: F, permit: Permit, classifier: C) -> Self {
-        ResponseFuture { state: State::Called { future, permit: Some(permit), classifier } }
-    }
-
-    pub(super) fn refused(fault: Fault, asker: Asker) -> Self {
-        ResponseFuture { state: State::Refused { fault: Some(Box::new(fault)), asker } }
+    pub(super) fn new(inner: Guarded<F>, permit: Option<Permit>, classifier: C) -> Self {
+        ResponseFuture { inner, permit, classifier }
     }
 }
 
@@ -55,22 +44,15 @@ where
     type Output = Result<Response<VerdictBody<ResponseBody<B>>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProjection::Called { future, permit, classifier } => {
-                let result = ready!(future.poll(cx));
-                let mut permit = permit.take();
-                if let Some(fault) = classifier.classify(&result) {
-                    permit.take().into_iter().for_each(|permit| permit.fail(&fault));
-                }
-                permit.iter_mut().for_each(Permit::answering);
-                Poll::Ready(
-                    result.map(|response| response.map(|body| VerdictBody::new(ResponseBody::inner(body), permit))),
-                )
+        let this = self.project();
+        let result = ready!(this.inner.poll(cx));
+        let mut permit = this.permit.take();
+        if permit.is_some() {
+            match this.classifier.classify(&result) {
+                Some(fault) => permit.take().into_iter().for_each(|permit| permit.fail(&fault)),
+                None => permit.iter_mut().for_each(Permit::answering),
             }
-            StateProjection::Refused { fault, asker } => match fault.take() {
-                Some(fault) => Poll::Ready(Ok(asker.failure(*fault).map(|body| VerdictBody::new(body, None)))),
-                None => Poll::Pending, // polled after it was ready
-            },
         }
+        Poll::Ready(result.map(|response| response.map(|body| VerdictBody::new(body, permit))))
     }
 }

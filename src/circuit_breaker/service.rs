@@ -7,8 +7,8 @@ use tower_service::Service;
 
 use crate::{
     BoxError, Classify, RequestContext, ResponseBody, StatusClassifier,
-    body::Asker,
     circuit_breaker::{CircuitRegistry, ResponseFuture, VerdictBody},
+    guard::Guarded,
 };
 
 /// A service behind circuits: see the [module](crate::circuit_breaker).
@@ -45,8 +45,11 @@ where
         let context = RequestContext::of(request.extensions());
         let last_resort = context.is_some_and(RequestContext::is_last_resort);
         match self.circuits.circuit(context.and_then(RequestContext::target)).admit(last_resort) {
-            Ok(permit) => ResponseFuture::called(self.inner.call(request), permit, self.classifier.clone()),
-            Err(refusal) => ResponseFuture::refused(refusal.into(), Asker::of(&request)),
+            Ok(permit) => {
+                let call = Guarded::called(self.inner.call(request));
+                ResponseFuture::new(call, Some(permit), self.classifier.clone())
+            }
+            Err(refusal) => ResponseFuture::new(Guarded::refused(refusal, &request), None, self.classifier.clone()),
         }
     }
 }

@@ -1,0 +1,151 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep};
+use tower::util::Oneshot;
+use tower_service::Service;
+
+use crate::{
+    Classify, Fault, FaultKind, Outcome, RequestContext, ResponseBody, RetryAdvice, body::Asker, context::AttemptGuard,
+    retry::RetryLayer,
+};
+
+pin_project! {
+    /// The response of a [`Retry`](super::Retry).
+    pub struct ResponseFuture<S, RequestBody, C>
+    where
+        S: Service<Request<RequestBody>>,
+    {
+        #[pin]
+        state: State<S, RequestBody>,
+        // For the next try, while there may be one.
+        again: Option<(S, Request<RequestBody>)>,
+        policy: RetryLayer<C>,
+        tries: u32,
+        entry: Option<AttemptGuard>,
+        context: Option<RequestContext>,
+        asker: Asker,
+        // What the wire answered before a refusal.
+        failure: Option<Fault>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<S, RequestBody>
+    where
+        S: Service<Request<RequestBody>>,
+    {
+        First { #[pin] future: S::Future },
+        Waiting { #[pin] timer: Sleep },
+        Again { #[pin] future: Oneshot<S, Request<RequestBody>> },
+    }
+}
+
+impl<S, RequestBody, C> ResponseFuture<S, RequestBody, C>
+where
+    S: Service<Request<RequestBody>>,
+{
+    pub(super) fn new(
+        first: S::Future,
+        again: Option<(S, Request<RequestBody>)>,
+        context: Option<RequestContext>,
+        asker: Asker,
+        policy: RetryLayer<C>,
+    ) -> Self {
+        let entry = context.clone().map(AttemptGuard::new);
+        let state = State::First { future: first };
+        ResponseFuture { state, again, policy, tries: 1, entry, context, asker, failure: None }
+    }
+}
+
+impl<S, RequestBody, C, B> Future for ResponseFuture<S, RequestBody, C>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone,
+    S::Error: 'static,
+    C: Classify,
+    RequestBody: Clone,
+{
+    type Output = Result<Response<ResponseBody<B>>, S::Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let mut this = self.as_mut().project();
+            let result = match this.state.as_mut().project() {
+                StateProjection::First { future } => ready!(future.poll(cx)),
+                StateProjection::Again { future } => ready!(future.poll(cx)),
+                StateProjection::Waiting { timer } => {
+                    ready!(timer.poll(cx));
+                    let Some((service, request)) = this.again.take() else { return Poll::Pending };
+                    *this.tries += 1;
+                    let mut next = match *this.tries < this.policy.attempts {
+                        true => this.again.insert((service.clone(), request.clone())).1.clone(),
+                        false => request,
+                    };
+                    if let Some(context) = this.context.as_ref().map(RequestContext::another_try) {
+                        *this.entry = Some(AttemptGuard::new(context.clone()));
+                        next.extensions_mut().insert(context);
+                    }
+                    this.state.set(State::Again { future: Oneshot::new(service, next) });
+                    continue;
+                }
+            };
+            let fault = this.policy.classifier.classify(&result);
+            if let Some(entry) = this.entry.take() {
+                entry.end(Outcome::of(fault.clone()));
+            }
+            let Some(fault) = fault else {
+                return Poll::Ready(result.map(|response| response.map(ResponseBody::inner)));
+            };
+            if let (FaultKind::Refused, Some(earlier)) = (fault.kind(), this.failure.take()) {
+                return Poll::Ready(Ok(this.asker.failure(earlier)));
+            }
+            match this.policy.wait(&fault, *this.tries, this.context.as_ref()) {
+                Some(wait) if this.again.is_some() => {
+                    // Not kept during the wait: it may hold a connection.
+                    drop(result);
+                    *this.failure = Some(fault);
+                    this.state.set(State::Waiting { timer: sleep(wait) });
+                }
+                _ => return Poll::Ready(result.map(|response| response.map(ResponseBody::inner))),
+            }
+        }
+    }
+}
+
+impl<C> RetryLayer<C> {
+    /// How long to wait for the next try after that failure; `None` where there is none to be.
+    fn wait(&self, fault: &Fault, tries: u32, context: Option<&RequestContext>) -> Option<Duration> {
+        if tries >= self.attempts {
+            return None;
+        }
+        let asked = fault.retry_after();
+        let worth_it = match fault.policy().retry {
+            RetryAdvice::Yes => asked.is_none_or(|asked| asked <= self.max_retry_after),
+            RetryAdvice::WhenRetryAfterIsShort => asked.is_some_and(|asked| asked <= self.max_retry_after),
+            RetryAdvice::No => false,
+        };
+        let wait = asked.unwrap_or_else(|| self.backoff.wait(tries));
+        let in_time = || {
+            let deadline = context.and_then(RequestContext::deadline);
+            deadline.is_none_or(|deadline| wait < deadline.remaining())
+        };
+        (worth_it && in_time() && self.budget.withdraw()).then_some(wait)
+    }
+}
+
+impl<S, RequestBody, C> fmt::Debug for ResponseFuture<S, RequestBody, C>
+where
+    S: Service<Request<RequestBody>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").field("tries", &self.tries).finish_non_exhaustive()
+    }
+}
