@@ -12,6 +12,9 @@ mod body;
 pub mod capability_filter;
 pub mod circuit_breaker;
 mod classify;
+#[cfg(feature = "config")]
+#[cfg_attr(docsrs, doc(cfg(feature = "config")))]
+pub mod config;
 mod context;
 mod credentials;
 pub mod dialect;
@@ -19,6 +22,7 @@ pub mod failover;
 mod fault;
 mod guard;
 mod outline;
+pub mod provider;
 mod refusal;
 mod requirements;
 pub mod retry;

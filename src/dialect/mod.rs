@@ -35,6 +35,25 @@ pub(crate) enum StreamEvent {
     Malformed,
 }
 
+/// What an answer in one piece is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// All there.
+    Whole,
+    /// An error in the place of an answer.
+    Error,
+    /// Truncated, or nothing of the dialect at all.
+    Malformed,
+}
+
+/// Looks at an answer in one piece.
+pub(crate) fn answer(dialect: Dialect, body: &[u8]) -> Answer {
+    match dialect {
+        Dialect::OpenAiChat => openai_chat::response::answer(body),
+        _ => Answer::Whole,
+    }
+}
+
 /// Scans a request's body for what every layer needs of it.
 pub(crate) fn outline(dialect: Dialect, body: &Bytes) -> Option<Result<RequestOutline, Malformed>> {
     match dialect {

@@ -2,4 +2,5 @@
 
 pub(crate) mod error;
 pub(crate) mod request;
+pub(crate) mod response;
 pub(crate) mod stream;

@@ -1,0 +1,159 @@
+//! The gateway's configuration file: TOML to providers, routes and policies.
+//!
+//! ```toml
+//! listen = "127.0.0.1:8080"
+//!
+//! [providers.primary]
+//! dialect  = "openai-chat"
+//! base_url = "https://api.openai.com/v1"
+//! api_key  = { env = "OPENAI_API_KEY" }    # or { file = "…" }, relative to this file
+//!
+//! [providers.standby]
+//! dialect  = "openai-chat"
+//! base_url = "http://10.0.0.7:8000/v1"
+//!
+//! [defaults]
+//! retry = { attempts = 3 }                 # the other keys of `retry` keep their defaults
+//!
+//! [routes."gpt-4o"]                        # "fb-*" is a pattern; "*" matches the rest
+//! targets = [
+//!   { provider = "primary", model = "gpt-4o" },
+//!   { provider = "standby", breaker = { failures = 2 } },
+//! ]
+//! ```
+//!
+//! Everything that is wrong with a file is reported at once: see [`ConfigErrors`]. Reading one does not ask a
+//! provider whether its key works, and what is read does not change with the file.
+
+mod breaker;
+mod error;
+mod pattern;
+mod policy;
+mod provider;
+mod reader;
+mod route;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+};
+
+pub use self::{
+    breaker::BreakerSettings,
+    error::{ConfigError, ConfigErrors},
+    pattern::Routes,
+    policy::{Policy, RetrySettings, TimeoutSettings},
+    route::RouteConfig,
+};
+use self::{
+    reader::{Reader, Table},
+    route::RouteReader,
+};
+
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+const DEFAULT_MAX_BODY: usize = 32 << 20;
+
+/// A configuration, read and found good. No form of printing it shows a secret.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where the gateway listens: a loopback address.
+    pub listen: SocketAddr,
+    /// The longest request body that is accepted, in bytes.
+    pub max_body: usize,
+    /// Which chain serves which model.
+    pub routes: Routes,
+    /// The settings of each target's circuit, by [target id](crate::TargetId): the target's own `breaker`, over its
+    /// provider's, over that of `[defaults]`.
+    pub breakers: BTreeMap<String, BreakerSettings>,
+    /// The settings of each provider's circuit, by its name: its own `breaker`, over that of `[defaults]`.
+    pub provider_breakers: BTreeMap<String, BreakerSettings>,
+    /// The settings of `[defaults]`.
+    pub default_breaker: BreakerSettings,
+    /// What works and should not stay, such as a key that stands in the file itself.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Reads a file, and the environment variables and key files that it names.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, and for everything that is wrong with it.
+    pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+        let bytes = std::fs::read(path)
+            .map_err(|error| ConfigErrors::unusable(path, None, format!("cannot be read: {error}")))?;
+        let text = std::str::from_utf8(&bytes).map_err(|error| {
+            let position = error::position(&bytes, error.valid_up_to());
+            ConfigErrors::unusable(path, Some(position), "is not UTF-8".into())
+        })?;
+        Config::from_toml(text, path, &|name| std::env::var(name).ok())
+    }
+
+    /// Reads the text of a file. `origin` names it in messages, and its folder is where key files are looked for;
+    /// `environment` gives the variables.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the text, and every variable and key file that is not there.
+    pub fn from_toml(
+        text: &str,
+        origin: &Path,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Config, ConfigErrors> {
+        let reader = Reader::new(text, origin, environment);
+        let config = reader.root().map(read);
+        let (errors, warnings) = reader.into_findings();
+        match (ConfigErrors::new(errors), config) {
+            (None, Some(config)) => Ok(Config { warnings, ..config }),
+            (Some(errors), _) => Err(errors),
+            (None, None) => Err(ConfigErrors::unusable(origin, None, "is not TOML".into())),
+        }
+    }
+}
+
+fn read(mut root: Table<'_>) -> Config {
+    let listen = read_listen(&mut root).unwrap_or(DEFAULT_LISTEN);
+    let max_body = read_max_body(&mut root).unwrap_or(DEFAULT_MAX_BODY);
+    let (policy, default_breaker) = read_defaults(&mut root);
+    let providers = provider::read_all(&mut root, default_breaker);
+    let mut route_reader = RouteReader { providers: &providers, defaults: &policy, breakers: BTreeMap::new() };
+    let routes = route_reader.read_all(&mut root);
+    let breakers = route_reader.breakers;
+    root.refuse_for_now(&["auth"]);
+    root.finish();
+    let provider_breakers = providers.into_iter().filter_map(|(name, entry)| Some((name, entry?.breaker))).collect();
+    Config { listen, max_body, routes, breakers, provider_breakers, default_breaker, warnings: Vec::new() }
+}
+
+fn read_listen(root: &mut Table<'_>) -> Option<SocketAddr> {
+    let value = root.take("listen")?;
+    match value.string()?.parse::<SocketAddr>() {
+        Err(_) => value.spot().fail("is not an address and port such as \"127.0.0.1:8080\""),
+        Ok(address) if !address.ip().to_canonical().is_loopback() => value.spot().fail(
+            "is not a loopback address: without [auth], which is not supported yet, \
+             anyone who reaches it could use the keys",
+        ),
+        Ok(address) => Some(address),
+    }
+}
+
+fn read_max_body(root: &mut Table<'_>) -> Option<usize> {
+    let mut table = root.take_table("limits")?;
+    let max_body = table.take("max_body").and_then(|value| value.size());
+    table.finish();
+    max_body
+}
+
+fn read_defaults(root: &mut Table<'_>) -> (Policy, BreakerSettings) {
+    let (policy, breaker) = Default::default();
+    let Some(mut table) = root.take_table("defaults") else { return (policy, breaker) };
+    let policy = Policy::read(&mut table, &policy);
+    let breaker = BreakerSettings::read(&mut table, breaker);
+    table.finish();
+    (policy, breaker)
+}

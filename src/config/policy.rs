@@ -1,0 +1,186 @@
+//! What a route does about failures and silence: `[defaults]`, and the same keys on a route.
+
+use std::time::Duration;
+
+use super::reader::Table;
+use crate::{FailoverAdvice, FaultKind, FaultKinds};
+
+/// What a route does when a target fails or is silent.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Policy {
+    /// The failures that move on to the next target.
+    pub failover_on: FaultKinds,
+    /// Whether, when every circuit is open, the target that recovers soonest is tried all the same.
+    pub last_resort: bool,
+    /// How long an answer may take.
+    pub timeout: TimeoutSettings,
+    /// How often the same target is tried again.
+    pub retry: RetrySettings,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        // What the fault table moves on for without knowing more of the request than its size.
+        let moves_on = |kind: &FaultKind| {
+            matches!(kind.policy().failover, FailoverAdvice::Yes | FailoverAdvice::LargerContextWindow)
+        };
+        Policy {
+            failover_on: FaultKind::ALL.iter().copied().filter(moves_on).collect(),
+            last_resort: true,
+            timeout: TimeoutSettings::default(),
+            retry: RetrySettings::default(),
+        }
+    }
+}
+
+impl Policy {
+    /// Takes a policy's keys; what the table leaves out is as in `base`.
+    pub(super) fn read(table: &mut Table<'_>, base: &Policy) -> Policy {
+        // What has but one value so far is checked, and then there is nothing to keep.
+        for (name, known, planned) in [
+            ("strategy", "ordered", ["weighted", "latency", "cost", "adaptive", "race"].as_slice()),
+            ("commit", "first_output", &["complete"]),
+            ("stream_recovery", "terminate", &["resume"]),
+        ] {
+            if let Some(value) = table.take(name) {
+                value.choice(&[known], planned);
+            }
+        }
+        let policy = Policy {
+            failover_on: read_kinds(table).unwrap_or(base.failover_on),
+            last_resort: table.take_bool("last_resort").unwrap_or(base.last_resort),
+            timeout: TimeoutSettings::read(table, base.timeout),
+            retry: RetrySettings::read(table, base.retry),
+        };
+        table.refuse_for_now(&["hedge", "race", "meter_streams"]);
+        policy
+    }
+}
+
+fn read_kinds(table: &mut Table<'_>) -> Option<FaultKinds> {
+    let names = table.take_array("failover_on")?;
+    let kinds = names.iter().filter_map(|value| {
+        let name = value.string()?;
+        FaultKind::from_name(name).or_else(|| {
+            let known = FaultKind::ALL.iter().map(|kind| kind.name());
+            value.spot().report_unknown(format_args!("unknown fault kind {name:?}"), name, known);
+            None
+        })
+    });
+    Some(kinds.collect())
+}
+
+/// How long an answer may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TimeoutSettings {
+    /// Until the first output of a stream.
+    pub first_output: Duration,
+    /// Until the whole of an answer that is no stream.
+    pub response: Duration,
+    /// From one sign of progress in a stream to the next.
+    pub idle: Duration,
+    /// For all of a request, whatever is tried for it.
+    pub total: Duration,
+}
+
+impl Default for TimeoutSettings {
+    fn default() -> Self {
+        TimeoutSettings {
+            first_output: Duration::from_secs(60),
+            response: Duration::from_secs(5 * 60),
+            idle: Duration::from_secs(60),
+            total: Duration::from_secs(10 * 60),
+        }
+    }
+}
+
+impl TimeoutSettings {
+    fn read(parent: &mut Table<'_>, base: Self) -> Self {
+        let Some(mut table) = parent.take_table("timeout") else { return base };
+        let settings = TimeoutSettings {
+            first_output: table.take_duration("first_output").unwrap_or(base.first_output),
+            response: table.take_duration("response").unwrap_or(base.response),
+            idle: table.take_duration("idle").unwrap_or(base.idle),
+            total: table.take_duration("total").unwrap_or(base.total),
+        };
+        table.finish();
+        settings
+    }
+}
+
+/// How often, and after which pause, the same target is tried again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct RetrySettings {
+    /// Tries of one target, the first included: 1 means no retry.
+    pub attempts: u32,
+    /// The longest pause before the first retry; it doubles with each that follows.
+    pub base_delay: Duration,
+    /// What the pause never exceeds.
+    pub max_delay: Duration,
+    /// The longest `Retry-After` that is waited for; a longer one moves on.
+    pub max_retry_after: Duration,
+    /// Retries as a share of all requests: 0 to 1.
+    pub budget: f64,
+}
+
+impl Default for RetrySettings {
+    fn default() -> Self {
+        RetrySettings {
+            attempts: 2,
+            base_delay: Duration::from_millis(250),
+            max_delay: Duration::from_secs(5),
+            max_retry_after: Duration::from_secs(2),
+            budget: 0.2,
+        }
+    }
+}
+
+impl RetrySettings {
+    fn read(parent: &mut Table<'_>, base: Self) -> Self {
+        let Some(mut table) = parent.take_table("retry") else { return base };
+        let settings = RetrySettings {
+            attempts: table.take_u32("attempts").unwrap_or(base.attempts),
+            base_delay: table.take_duration_or_zero("base_delay").unwrap_or(base.base_delay),
+            max_delay: table.take_duration_or_zero("max_delay").unwrap_or(base.max_delay),
+            max_retry_after: table.take_duration_or_zero("max_retry_after").unwrap_or(base.max_retry_after),
+            budget: table.take("budget").and_then(|value| value.ratio()).unwrap_or(base.budget),
+        };
+        let RetrySettings { base_delay, max_delay, .. } = settings;
+        table.check(&["base_delay", "max_delay"], base_delay <= max_delay, || {
+            format!("base_delay ({base_delay:?}) is longer than max_delay ({max_delay:?})")
+        });
+        table.finish();
+        settings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moves_on_by_default() {
+        use FaultKind::*;
+        let listed = [
+            Connect,
+            ConnectionLost,
+            RateLimited,
+            QuotaExhausted,
+            Overloaded,
+            Unavailable,
+            Timeout,
+            StreamInterrupted,
+            MalformedResponse,
+            AuthFailed,
+            PermissionDenied,
+            NotFound,
+            ContextLengthExceeded,
+            Unsupported,
+            Refused,
+        ];
+        assert_eq!(Policy::default().failover_on, listed.into_iter().collect());
+    }
+}

@@ -1,0 +1,130 @@
+//! `[providers.NAME]`: accounts, and where their keys come from.
+
+use std::collections::BTreeMap;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{breaker::BreakerSettings, reader::Table, value::Value};
+use crate::{Credentials, Dialect, Provider};
+
+/// A provider, and the circuits' settings that its targets inherit.
+pub(super) struct ProviderEntry {
+    pub(super) provider: Provider,
+    pub(super) breaker: BreakerSettings,
+}
+
+/// The providers by name; `None` for one whose table is wrong, so that a target that names it is not wrong too.
+pub(super) type Providers = BTreeMap<String, Option<ProviderEntry>>;
+
+pub(super) fn read_all(root: &mut Table<'_>, defaults: BreakerSettings) -> Providers {
+    let Some(table) = root.take_required("providers").and_then(Value::table) else { return Providers::new() };
+    let spot = table.spot().clone();
+    let providers: Providers = table
+        .into_entries()
+        .map(|(name, value)| {
+            let entry = read(&name, value, defaults);
+            (name.into_owned(), entry)
+        })
+        .collect();
+    if providers.is_empty() {
+        spot.report("there is no provider");
+    }
+    providers
+}
+
+fn read(name: &str, value: Value<'_>, defaults: BreakerSettings) -> Option<ProviderEntry> {
+    let spot = value.spot().clone();
+    // The name begins the names of targets ("openai/gpt-4o"), which stand in headers and metrics.
+    if name.is_empty() || name.contains(|c: char| c == '/' || c.is_control()) {
+        spot.report("a provider's name must not be empty, nor have a slash or control characters");
+    }
+    let mut table = value.table()?;
+    let planned: Vec<_> =
+        Dialect::ALL.iter().filter(|dialect| **dialect != Dialect::OpenAiChat).map(|dialect| dialect.name()).collect();
+    let dialect = table
+        .take_required("dialect")
+        .and_then(|value| value.choice(&[Dialect::OpenAiChat.name()], &planned))
+        .and_then(Dialect::from_name);
+    let base_url = table.take_required("base_url");
+    let key = table.take("api_key");
+    let tags = table.take_strings("tags").unwrap_or_default();
+    let breaker = BreakerSettings::read(&mut table, defaults);
+    table.refuse_for_now(&["requests_per_minute", "tokens_per_minute", "max_concurrency"]);
+    table.finish();
+
+    // Each is read whether or not the others could be: all mistakes at once. What a key or a URL must be like hardly
+    // depends on the dialect, so that one that cannot be used is looked over all the same.
+    let assumed = dialect.unwrap_or(Dialect::OpenAiChat);
+    let credentials = match key {
+        Some(key) => read_credentials(key, assumed),
+        None => Some(Credentials::none()),
+    };
+    let provider = base_url.and_then(|url| {
+        let provider = Provider::new(name, assumed, url.string()?);
+        provider.map_err(|error| url.spot().report(error)).ok()
+    });
+    dialect?;
+    Some(ProviderEntry { provider: provider?.with_credentials(credentials?).with_tags(tags), breaker })
+}
+
+fn read_credentials(value: Value<'_>, dialect: Dialect) -> Option<Credentials> {
+    let spot = value.spot().clone();
+    let key = read_key(value)?;
+    Credentials::api_key(dialect, key).map_err(|error| spot.report(error)).ok()
+}
+
+fn read_key(value: Value<'_>) -> Option<SecretString> {
+    if value.is_array() {
+        return value.spot().fail("a list of keys is not supported yet");
+    }
+    if !value.is_table() {
+        return value.fail_type("where the key comes from: { env = \"…\" } or { file = \"…\" }");
+    }
+    let mut table = value.table()?;
+    let spot = table.spot().clone();
+    let is_empty = table.is_empty();
+    let (variable, file, text) = (table.take("env"), table.take("file"), table.take("value"));
+    table.refuse_for_now(&["command", "refresh"]);
+    table.finish();
+    match (variable, file, text) {
+        (Some(variable), None, None) => from_variable(&variable),
+        (None, Some(file), None) => from_file(&file),
+        (None, None, Some(text)) => from_text(&text),
+        (None, None, None) if !is_empty => None, // What it has instead has been reported.
+        _ => spot.fail("needs exactly one of `env`, `file` and `value`"),
+    }
+}
+
+fn from_variable(value: &Value<'_>) -> Option<SecretString> {
+    let name = value.string()?;
+    // Whoever puts the key itself here must not find it in a log.
+    let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !is_name {
+        return value.spot().fail("is not the name of an environment variable");
+    }
+    match value.spot().reader().variable(name).map(SecretString::from) {
+        None => value.spot().fail(format_args!("the environment variable {name} is not set")),
+        Some(key) if key.expose_secret().is_empty() => {
+            value.spot().fail(format_args!("the environment variable {name} is empty"))
+        }
+        Some(key) => Some(key),
+    }
+}
+
+fn from_file(value: &Value<'_>) -> Option<SecretString> {
+    let path = value.string()?;
+    let text = match value.spot().reader().file(path) {
+        Ok(text) => SecretString::from(text),
+        Err(error) => return value.spot().fail(format_args!("the file {path:?} cannot be read: {error}")),
+    };
+    match text.expose_secret().trim_end_matches(['\r', '\n']) {
+        "" => value.spot().fail(format_args!("the file {path:?} is empty")),
+        key => Some(key.into()),
+    }
+}
+
+fn from_text(value: &Value<'_>) -> Option<SecretString> {
+    let key = value.string()?;
+    value.spot().warn("the key itself stands in the file; outside tests, use { env = \"…\" } or { file = \"…\" }");
+    Some(key.into())
+}

@@ -1,0 +1,315 @@
+//! Turns the client's request into the provider's, and transport errors into faults.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use http_body::Body;
+use http_body_util::Full;
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{Fault, FaultKind, Provider, RequestContext, ResponseBody, Target, body::Asker, dialect};
+
+/// Sends requests to the provider of their [`Target`]: the outgoing half of a [`ProviderLayer`](super::ProviderLayer).
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct DispatchLayer {}
+
+impl DispatchLayer {
+    /// The layer; it has no settings.
+    #[must_use]
+    pub const fn new() -> Self {
+        DispatchLayer {}
+    }
+}
+
+impl<S> Layer<S> for DispatchLayer {
+    type Service = Dispatch<S>;
+
+    fn layer(&self, inner: S) -> Dispatch<S> {
+        Dispatch { inner, unready: None }
+    }
+}
+
+/// A client that knows providers: see the [module](crate::provider).
+#[derive(Debug)]
+pub struct Dispatch<S> {
+    inner: S,
+    /// Why the client will never be ready: told by the next call, as this service has no error.
+    unready: Option<Fault>,
+}
+
+// By hand: a clone has not been polled, so it knows nothing of readiness.
+impl<S: Clone> Clone for Dispatch<S> {
+    fn clone(&self) -> Self {
+        Dispatch { inner: self.inner.clone(), unready: None }
+    }
+}
+
+impl<S, B> Service<Request<Full<Bytes>>> for Dispatch<S>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>>,
+    S::Error: 'static,
+{
+    type Response = Response<ResponseBody<B>>;
+    type Error = Infallible;
+    type Future = DispatchFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.unready = ready!(self.inner.poll_ready(cx)).err().map(|error| Fault::from_transport(&error));
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+        let asker = Asker::of(&request);
+        let upstream = match self.unready.take() {
+            Some(fault) => Err(fault),
+            None => upstream_request(request),
+        };
+        let state = match upstream {
+            Ok(request) => DispatchState::Sent { future: self.inner.call(request) },
+            Err(fault) => DispatchState::Failed { fault: Some(fault) },
+        };
+        DispatchFuture { state, asker }
+    }
+}
+
+pin_project! {
+    /// The response of a [`Dispatch`].
+    #[derive(Debug)]
+    pub struct DispatchFuture<F> {
+        #[pin]
+        state: DispatchState<F>,
+        asker: Asker,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = DispatchProjection]
+    enum DispatchState<F> {
+        Sent { #[pin] future: F },
+        Failed { fault: Option<Fault> },
+    }
+}
+
+impl<F, B, E> Future for DispatchFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    E: 'static,
+{
+    type Output = Result<Response<ResponseBody<B>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let fault = match this.state.project() {
+            DispatchProjection::Sent { future } => match ready!(future.poll(cx)) {
+                Ok(response) => return Poll::Ready(Ok(response.map(ResponseBody::inner))),
+                Err(error) => Fault::from_transport(&error),
+            },
+            DispatchProjection::Failed { fault } => match fault.take() {
+                Some(fault) => fault,
+                None => return Poll::Pending, // polled after it was ready
+            },
+        };
+        Poll::Ready(Ok(this.asker.failure(fault)))
+    }
+}
+
+/// The request as the provider is to see it.
+fn upstream_request(request: Request<Full<Bytes>>) -> Result<Request<Full<Bytes>>, Fault> {
+    let (mut parts, body) = request.into_parts();
+    let context = parts.extensions.remove::<RequestContext>();
+    let Some((target, provider)) = context.as_ref().and_then(addressee) else {
+        let message = "the request is for no provider: its RequestContext needs a Target that has one";
+        return Err(Fault::new(FaultKind::Unavailable, message));
+    };
+    let body = with_model(whole(body), target, provider, context.as_ref())?;
+    let query = parts.uri.query().and_then(without_key);
+    parts.uri = provider.uri(parts.uri.path(), query.as_deref()).map_err(|error| {
+        Fault::new(FaultKind::BadRequest, format!("the path cannot be put behind the provider's base URL: {error}"))
+    })?;
+    parts.version = http::Version::HTTP_11;
+    strip(&mut parts.headers);
+    // A compressed stream could not be looked into without holding it back.
+    parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if let Some((name, value)) = provider.credentials().header() {
+        parts.headers.insert(name, value.clone());
+    }
+    if let Some(context) = &context {
+        context.sent();
+    }
+    Ok(Request::from_parts(parts, Full::new(body)))
+}
+
+fn addressee(context: &RequestContext) -> Option<(&Target, &Provider)> {
+    let target = context.target()?;
+    Some((target, target.provider()?))
+}
+
+/// The bytes of a body that is all there.
+fn whole(mut body: Full<Bytes>) -> Bytes {
+    // `Full` is ready at once, whoever asks: there is nothing to be woken for.
+    match Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+        _ => Bytes::new(),
+    }
+}
+
+/// The body with the target's model in it, and every other byte as the client sent it.
+fn with_model(
+    body: Bytes,
+    target: &Target,
+    provider: &Provider,
+    context: Option<&RequestContext>,
+) -> Result<Bytes, Fault> {
+    let Some(model) = target.model_json() else { return Ok(body) };
+    if let Some(outline) = context.and_then(RequestContext::outline).filter(|outline| outline.is_of(&body)) {
+        return Ok(outline.with_model(model));
+    }
+    match dialect::outline(provider.dialect(), &body) {
+        _ if body.is_empty() => Ok(body),
+        None => Ok(body),
+        Some(Ok(outline)) => Ok(outline.with_model(model)),
+        Some(Err(malformed)) => {
+            let message = format!("the request body is not a JSON object: malformed at byte {}", malformed.at);
+            Err(Fault::new(FaultKind::BadRequest, message).with_code("invalid_json"))
+        }
+    }
+}
+
+/// The query without the parameter in which Gemini's clients send their key; `None` where nothing is left.
+fn without_key(query: &str) -> Option<String> {
+    let kept: Vec<_> = query.split('&').filter(|pair| *pair != "key" && !pair.starts_with("key=")).collect();
+    (!kept.is_empty() && !query.is_empty()).then(|| kept.join("&"))
+}
+
+/// What must not go on: what belongs to the client's connection, and what proves who the client is.
+const STRIPPED: [HeaderName; 18] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::EXPECT,
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::AUTHORIZATION,
+    header::PROXY_AUTHORIZATION,
+    header::COOKIE,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+    HeaderName::from_static("cookie2"),
+];
+
+fn strip(headers: &mut HeaderMap) {
+    let connection = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let named: Vec<HeaderName> =
+        connection.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
+    let ours = headers.keys().filter(|name| name.as_str().starts_with("x-failover-")).cloned();
+    for name in ours.chain(named).collect::<Vec<_>>().iter().chain(&STRIPPED) {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Credentials, Dialect};
+    use std::{future::poll_fn, sync::Arc};
+    use tower::ServiceExt;
+
+    fn target(model: Option<&str>) -> Target {
+        let key = Credentials::api_key(Dialect::OpenAiChat, "sk-ours".into()).unwrap();
+        let provider = Provider::new("p", Dialect::OpenAiChat, "http://h/v1").unwrap().with_credentials(key);
+        model.map_or_else(|| Target::passing_model_through(&provider), |model| Target::new(&provider, model))
+    }
+
+    fn upstream(target: Target, mut request: Request<Full<Bytes>>) -> Result<(http::request::Parts, Bytes), Fault> {
+        request.extensions_mut().insert(RequestContext::new().with_target(target));
+        upstream_request(request).map(|request| {
+            let (parts, body) = request.into_parts();
+            (parts, whole(body))
+        })
+    }
+
+    fn body(text: &'static str) -> Full<Bytes> {
+        Full::new(Bytes::from_static(text.as_bytes()))
+    }
+
+    #[test]
+    fn only_the_model_changes_in_the_body() {
+        let request = || {
+            Request::post("/v1/chat/completions").body(body(r#"{"x":1.0e+02,"model":"a", "u":"\u00e9","model" : "b"}"#))
+        };
+        let (parts, sent) = upstream(target(Some("m/\"1\"")), request().unwrap()).unwrap();
+        assert_eq!(parts.uri, "http://h/v1/chat/completions");
+        assert_eq!(sent, r#"{"x":1.0e+02,"model":"m/\"1\"", "u":"\u00e9","model" : "m/\"1\""}"#);
+        let (_, sent) = upstream(target(None), request().unwrap()).unwrap();
+        assert_eq!(sent, r#"{"x":1.0e+02,"model":"a", "u":"\u00e9","model" : "b"}"#);
+    }
+
+    #[test]
+    fn whatever_proves_who_the_client_is_stays_here() {
+        let mut request = Request::post("/v1/chat/completions?a=1&key=AIza&b=2").body(body("{}")).unwrap();
+        let secrets =
+            ["authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization", "cookie", "x-hop"];
+        for name in secrets {
+            request.headers_mut().append(name, HeaderValue::from_static("client-secret"));
+            request.headers_mut().append(name, HeaderValue::from_static("client-secret-2"));
+        }
+        for (name, value) in [("connection", "close, X-Hop"), ("x-failover-tags", "eu"), ("openai-beta", "kept")] {
+            request.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        let (parts, _) = upstream(target(None), request).unwrap();
+        assert_eq!(parts.uri, "http://h/v1/chat/completions?a=1&b=2");
+        assert_eq!(parts.headers.get_all("authorization").iter().collect::<Vec<_>>(), ["Bearer sk-ours"]);
+        assert!(parts.headers["authorization"].is_sensitive());
+        assert_eq!(parts.headers["openai-beta"], "kept");
+        let mut left: Vec<_> = parts.headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["accept-encoding", "authorization", "openai-beta"]);
+        assert_eq!(without_key("key=AIza"), None);
+    }
+
+    #[test]
+    fn what_cannot_be_sent_says_why() {
+        let fault = upstream(target(Some("m")), Request::post("/x").body(body("[1]")).unwrap()).unwrap_err();
+        assert_eq!((fault.kind(), fault.code()), (FaultKind::BadRequest, Some("invalid_json")));
+        let fault = upstream(Target::named("only-a-name"), Request::post("/x").body(body("{}")).unwrap()).unwrap_err();
+        assert!(fault.message().contains("no provider"), "{fault}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_never_ready_fails_each_call_and_a_clone_starts_anew() {
+        #[derive(Clone)]
+        struct Broken(Arc<()>);
+        impl Service<Request<Full<Bytes>>> for Broken {
+            type Response = Response<Full<Bytes>>;
+            type Error = std::fmt::Error;
+            type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
+            fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+                Poll::Ready(Err(std::fmt::Error))
+            }
+            fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
+                panic!("called though it was never ready")
+            }
+        }
+        let mut service = DispatchLayer::new().layer(Broken(Arc::new(())));
+        poll_fn(|cx| Service::<Request<Full<Bytes>>>::poll_ready(&mut service, cx)).await.unwrap();
+        assert!(service.clone().unready.is_none());
+        let response = service.oneshot(Request::new(body("{}"))).await.unwrap();
+        assert_eq!(response.extensions().get::<Fault>().unwrap().kind(), FaultKind::ConnectionLost);
+    }
+}

@@ -1,0 +1,133 @@
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+use super::supervisor::Supervisor;
+use crate::{BoxError, Fault, RequestContext};
+
+/// A stream that is watched: it ends with an error unless its answer is whole.
+#[derive(Debug)]
+pub struct GuardedBody<B> {
+    inner: B,
+    watch: Option<Box<Watch>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Watch {
+    pub(super) supervisor: Supervisor,
+    context: Option<RequestContext>,
+    trailers: Option<HeaderMap>,
+    upstream_ended: bool,
+    over: bool,
+}
+
+impl<B> GuardedBody<B> {
+    /// A body that passes as it is.
+    pub(super) fn unwatched(inner: B) -> Self {
+        GuardedBody { inner, watch: None }
+    }
+
+    pub(super) fn watched(inner: B, supervisor: Supervisor, context: Option<RequestContext>) -> Self {
+        let watch = Watch { supervisor, context, trailers: None, upstream_ended: false, over: false };
+        GuardedBody { inner, watch: Some(Box::new(watch)) }
+    }
+}
+
+impl<B> GuardedBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    /// Waits until the answer has begun. Everything that came so far is kept.
+    pub(super) fn poll_committed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let Some(watch) = &mut self.watch else { return Poll::Ready(Ok(())) };
+        loop {
+            if watch.supervisor.is_committed() {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(fault) = watch.supervisor.take_failure() {
+                return Poll::Ready(Err(fault));
+            }
+            ready!(watch.poll_upstream(&mut self.inner, cx));
+        }
+    }
+}
+
+impl Watch {
+    /// Hands one frame of the upstream to the supervisor.
+    fn poll_upstream<B>(&mut self, inner: &mut B, cx: &mut Context<'_>) -> Poll<()>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<BoxError>,
+    {
+        match ready!(Pin::new(inner).poll_frame(cx)) {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => self.supervisor.push(data),
+                Err(frame) => self.trailers = frame.into_trailers().ok(),
+            },
+            Some(Err(error)) => {
+                self.upstream_ended = true;
+                self.supervisor.end(Some(Fault::from_error(&*error.into())));
+            }
+            None => {
+                self.upstream_ended = true;
+                self.supervisor.end(None);
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<B> Body for GuardedBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        let Some(watch) = &mut this.watch else { return Pin::new(&mut this.inner).poll_frame(cx).map_err(Into::into) };
+        loop {
+            if watch.over {
+                return Poll::Ready(None);
+            }
+            if let Some(bytes) = watch.supervisor.take_ready() {
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            if let Some(fault) = watch.supervisor.take_failure() {
+                watch.over = true;
+                if let Some(attempt) = watch.context.as_ref().and_then(RequestContext::attempt) {
+                    attempt.interrupt(fault.clone());
+                }
+                return Poll::Ready(Some(Err(fault.into())));
+            }
+            if watch.upstream_ended {
+                watch.over = true;
+                return Poll::Ready(watch.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
+            }
+            ready!(watch.poll_upstream(&mut this.inner, cx));
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.watch {
+            None => self.inner.is_end_stream(),
+            Some(watch) => watch.over,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.watch {
+            None => self.inner.size_hint(),
+            Some(watch) if watch.over => SizeHint::with_exact(0),
+            Some(_) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, header, response::Parts};
+use http_body::Body;
+use pin_project_lite::pin_project;
+
+use super::{Exchange, GuardedBody, supervisor::Supervisor};
+use crate::{
+    BoxError, Credentials, Dialect, Fault, FaultKind, ResponseBody,
+    body::{Collect, collect::CollectError},
+    dialect::{self, Answer},
+    provider::classify,
+};
+
+/// How much of an error's body is read.
+const MAX_ERROR: usize = 64 << 10;
+
+pin_project! {
+    /// The response of a [`StreamGuard`](super::StreamGuard).
+    #[derive(Debug)]
+    pub struct StreamGuardFuture<F, B> {
+        #[pin]
+        state: State<F, B>,
+        exchange: Exchange,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = StateProjection]
+    enum State<F, B> {
+        Waiting { #[pin] future: F },
+        Holding { parts: Option<Box<Parts>>, body: Option<GuardedBody<B>> },
+        Collecting { parts: Option<Box<Parts>>, #[pin] body: Collect<B>, what: Collected },
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Collected {
+    Answer(Dialect),
+    Error,
+}
+
+impl<F, B> StreamGuardFuture<F, B> {
+    pub(super) fn new(future: F, exchange: Exchange) -> Self {
+        StreamGuardFuture { state: State::Waiting { future }, exchange }
+    }
+}
+
+impl<F, B, E> Future for StreamGuardFuture<F, B>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Output = Result<Response<ResponseBody<GuardedBody<B>>>, E>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let mut this = self.as_mut().project();
+            match this.state.as_mut().project() {
+                StateProjection::Waiting { future } => {
+                    let (parts, body) = ready!(future.poll(cx))?.into_parts();
+                    match next(&parts, this.exchange) {
+                        Next::Pass => return Poll::Ready(Ok(pass(parts, body))),
+                        Next::Fail(fault) => return Poll::Ready(Ok(this.exchange.asker.failure(fault))),
+                        Next::Hold(dialect) => {
+                            let credentials = this.exchange.credentials().cloned().unwrap_or_default();
+                            let supervisor = Supervisor::new(dialect, credentials);
+                            let body = GuardedBody::watched(body, supervisor, this.exchange.context.take());
+                            this.state.set(State::Holding { parts: Some(Box::new(parts)), body: Some(body) });
+                        }
+                        Next::Collect(what, limit) => {
+                            let body = Collect::new(body, limit);
+                            this.state.set(State::Collecting { parts: Some(Box::new(parts)), body, what });
+                        }
+                    }
+                }
+                StateProjection::Holding { parts, body } => {
+                    let Some(held) = body else { return Poll::Pending }; // polled after it was ready
+                    let committed = ready!(held.poll_committed(cx));
+                    let (Some(mut parts), Some(body)) = (parts.take(), body.take()) else { return Poll::Pending };
+                    return Poll::Ready(Ok(match committed {
+                        Ok(()) => {
+                            // The stream may end with an error, or lose an event that cannot be read.
+                            parts.headers.remove(header::CONTENT_LENGTH);
+                            Response::from_parts(*parts, ResponseBody::inner(body))
+                        }
+                        Err(fault) => this.exchange.asker.failure(fault),
+                    }));
+                }
+                StateProjection::Collecting { parts, body, what } => {
+                    let body = ready!(body.poll(cx));
+                    let Some(parts) = parts.take() else { return Poll::Pending }; // polled after it was ready
+                    return Poll::Ready(Ok(match *what {
+                        Collected::Answer(dialect) => answer(*parts, body, dialect, this.exchange),
+                        Collected::Error => error(*parts, body, this.exchange),
+                    }));
+                }
+            }
+        }
+    }
+}
+
+/// What to do with a response, by its head.
+enum Next {
+    Pass,
+    Hold(Dialect),
+    Collect(Collected, usize),
+    Fail(Fault),
+}
+
+fn next(parts: &Parts, exchange: &Exchange) -> Next {
+    if parts.extensions.get::<Fault>().is_some() {
+        return Next::Pass;
+    }
+    if parts.status.is_client_error() || parts.status.is_server_error() {
+        return Next::Collect(Collected::Error, MAX_ERROR);
+    }
+    let Some(dialect) = exchange.dialect else { return Next::Pass };
+    if !parts.status.is_success() {
+        let message = format!("the provider answered {} instead of an answer", parts.status);
+        return Next::Fail(Fault::new(FaultKind::MalformedResponse, message));
+    }
+    let encoding = parts.headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
+    if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
+        let message = "the provider compressed its answer though it was asked not to";
+        return Next::Fail(Fault::new(FaultKind::MalformedResponse, message));
+    }
+    let content_type = parts.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    if content_type.len() >= EVENT_STREAM.len() && content_type[..EVENT_STREAM.len()].eq_ignore_ascii_case(EVENT_STREAM)
+    {
+        return Next::Hold(dialect);
+    }
+    Next::Collect(Collected::Answer(dialect), exchange.max_answer)
+}
+
+const EVENT_STREAM: &[u8] = b"text/event-stream";
+
+fn pass<B>(parts: Parts, body: B) -> Response<ResponseBody<GuardedBody<B>>> {
+    Response::from_parts(parts, ResponseBody::inner(GuardedBody::unwatched(body)))
+}
+
+/// An answer in one piece: passed on as it is, if it is one.
+fn answer<B>(
+    parts: Parts,
+    body: Result<Bytes, CollectError>,
+    dialect: Dialect,
+    exchange: &Exchange,
+) -> Response<ResponseBody<B>> {
+    let malformed = |message: &'static str| Fault::new(FaultKind::MalformedResponse, message);
+    let fault = match body {
+        Ok(body) => match dialect::answer(dialect, &body) {
+            Answer::Whole => return Response::from_parts(parts, ResponseBody::whole(body)),
+            Answer::Error => {
+                let none = Credentials::none();
+                classify::in_band(&body, exchange.credentials().unwrap_or(&none))
+            }
+            Answer::Malformed if body.is_empty() => malformed("the provider's answer is empty"),
+            Answer::Malformed => malformed("the provider's answer is not JSON, or not all of it"),
+        },
+        Err(CollectError::TooLong) => malformed("the provider's answer is longer than is allowed here"),
+        Err(CollectError::Body(error)) => {
+            let fault = Fault::from_error(&*error);
+            Fault::new(FaultKind::StreamInterrupted, format!("the answer was cut: {}", fault.message()))
+        }
+    };
+    exchange.asker.failure(fault)
+}
+
+/// An error: passed on as the provider put it, with the fault that it means and without our key.
+fn error<B>(mut parts: Parts, body: Result<Bytes, CollectError>, exchange: &Exchange) -> Response<ResponseBody<B>> {
+    let none = Credentials::none();
+    let credentials = exchange.credentials().unwrap_or(&none);
+    // An error whose text is too long or was cut still has a status.
+    let whole = body.is_ok();
+    let mut body = body.unwrap_or_default();
+    let fault = classify::response(parts.status, &parts.headers, &body, credentials);
+    if let std::borrow::Cow::Owned(redacted) = credentials.redact(&String::from_utf8_lossy(&body)) {
+        body = redacted.into();
+        parts.headers.remove(header::CONTENT_LENGTH);
+    }
+    if !whole {
+        parts.headers.remove(header::CONTENT_LENGTH);
+        body = dialect::error_body(exchange.dialect.unwrap_or(Dialect::OpenAiChat), &fault);
+    }
+    parts.extensions.insert(fault);
+    Response::from_parts(parts, ResponseBody::whole(body))
+}

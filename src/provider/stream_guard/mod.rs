@@ -1,0 +1,114 @@
+//! Lets an answer through when it has begun or is whole, and watches it from there on.
+
+mod body;
+mod future;
+mod supervisor;
+
+pub use body::GuardedBody;
+pub use future::StreamGuardFuture;
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{BoxError, Dialect, RequestContext, ResponseBody, Target, body::Asker};
+
+/// Makes sure that what leaves it has begun to answer or is complete: the incoming half of a
+/// [`ProviderLayer`](super::ProviderLayer).
+///
+/// - A stream is held back until its first output (text, a tool call, reasoning). What came before it is then forwarded
+///   byte for byte. An error, an end or a cut before it becomes a failed response.
+/// - Afterwards an error event, a cut, or an end without a finish reason ends the body with the [`Fault`](crate::Fault) as
+///   its error, never cleanly. No event waits for the next: only the beginning of one whose end has not come is kept.
+/// - An answer in one piece is collected and checked: truncated, empty or HTML is a fault, and so is an error in a 200.
+/// - An error's body is read (up to 64 KiB), classified by the provider's own words, and passed on with the fault.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamGuardLayer {
+    max_answer: usize,
+}
+
+impl StreamGuardLayer {
+    /// With answers in one piece of up to 32 MiB.
+    #[must_use]
+    pub const fn new() -> Self {
+        StreamGuardLayer { max_answer: 32 << 20 }
+    }
+
+    /// How many bytes an answer in one piece may have; a longer one is a fault.
+    #[must_use]
+    pub const fn with_max_answer(mut self, bytes: usize) -> Self {
+        self.max_answer = bytes;
+        self
+    }
+}
+
+impl Default for StreamGuardLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for StreamGuardLayer {
+    type Service = StreamGuard<S>;
+
+    fn layer(&self, inner: S) -> StreamGuard<S> {
+        StreamGuard { inner, settings: *self }
+    }
+}
+
+/// A service whose answers have begun or are whole: see [`StreamGuardLayer`].
+#[derive(Clone, Debug)]
+pub struct StreamGuard<S> {
+    inner: S,
+    settings: StreamGuardLayer,
+}
+
+impl<S, RequestBody, B> Service<Request<RequestBody>> for StreamGuard<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>>,
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<ResponseBody<GuardedBody<B>>>;
+    type Error = S::Error;
+    type Future = StreamGuardFuture<S::Future, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        let exchange = Exchange::of(&request, self.settings.max_answer);
+        StreamGuardFuture::new(self.inner.call(request), exchange)
+    }
+}
+
+/// What the guard knows of the exchange that it watches.
+#[derive(Clone, Debug)]
+struct Exchange {
+    context: Option<RequestContext>,
+    /// What the answer is written in; `None` for a call that generates nothing, such as a list of models.
+    dialect: Option<Dialect>,
+    asker: Asker,
+    max_answer: usize,
+}
+
+impl Exchange {
+    fn of<B>(request: &Request<B>, max_answer: usize) -> Self {
+        let context = RequestContext::of(request.extensions()).cloned();
+        let target = context.as_ref().and_then(RequestContext::target);
+        let provider_dialect = target.and_then(Target::provider).map(|provider| provider.dialect());
+        let asked = Dialect::from_path(request.uri().path());
+        let dialect = asked.map(|asked| provider_dialect.unwrap_or(asked));
+        Exchange { dialect, asker: Asker::of(request), context, max_answer }
+    }
+
+    /// Whose key an echo is redacted of.
+    fn credentials(&self) -> Option<&crate::Credentials> {
+        Some(self.context.as_ref()?.target()?.provider()?.credentials())
+    }
+}

@@ -1,0 +1,226 @@
+//! What is known of a stream so far, and what of it may be forwarded.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::{
+    Credentials, Dialect, Fault, FaultKind,
+    body::{EventStream, Oversized},
+    dialect::{self, StreamEvent},
+    provider::classify,
+};
+
+/// How many bytes may come before a stream's first output.
+const MAX_PREAMBLE: usize = 1 << 20;
+
+/// Reads a stream's events as their bytes pass. It knows nothing of bodies and time.
+#[derive(Debug)]
+pub(super) struct Supervisor {
+    dialect: Dialect,
+    credentials: Credentials,
+    events: EventStream,
+    /// Whole events that were not taken yet.
+    ready: VecDeque<Bytes>,
+    held: usize,
+    /// Output came, or the answer is whole without any.
+    committed: bool,
+    /// The answer is whole.
+    finished: bool,
+    failure: Option<Fault>,
+}
+
+impl Supervisor {
+    pub(super) fn new(dialect: Dialect, credentials: Credentials) -> Self {
+        Supervisor {
+            dialect,
+            credentials,
+            events: EventStream::default(),
+            ready: VecDeque::new(),
+            held: 0,
+            committed: false,
+            finished: false,
+            failure: None,
+        }
+    }
+
+    /// Whether the answer has begun.
+    pub(super) fn is_committed(&self) -> bool {
+        self.committed
+    }
+
+    /// The next bytes to forward.
+    pub(super) fn take_ready(&mut self) -> Option<Bytes> {
+        self.ready.pop_front()
+    }
+
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// What broke the stream, once all that came before it is taken.
+    pub(super) fn take_failure(&mut self) -> Option<Fault> {
+        self.failure.take()
+    }
+
+    /// Takes in what the upstream sent.
+    pub(super) fn push(&mut self, frame: Bytes) {
+        match self.events.push(frame) {
+            Ok(whole) => self.read(whole),
+            Err(Oversized) => self.fail(Fault::new(FaultKind::MalformedResponse, "an event of the stream has no end")),
+        }
+        if !self.committed && self.held > MAX_PREAMBLE {
+            self.fail(Fault::new(FaultKind::MalformedResponse, "the stream goes on without any output"));
+        }
+    }
+
+    /// The upstream has ended the stream; with an error, if it broke.
+    pub(super) fn end(&mut self, error: Option<Fault>) {
+        let rest = self.events.finish();
+        self.read(rest);
+        if self.finished {
+            return;
+        }
+        let fault = match error {
+            // What was lost is an answer, not a connection: it had begun.
+            Some(fault) if fault.kind() == FaultKind::ConnectionLost => {
+                Fault::new(FaultKind::StreamInterrupted, format!("the stream was cut: {}", fault.message()))
+            }
+            Some(fault) => fault,
+            None if self.committed => {
+                Fault::new(FaultKind::StreamInterrupted, "the stream ended before its answer was whole")
+            }
+            None => Fault::new(FaultKind::MalformedResponse, "the stream ended without any output"),
+        };
+        self.fail(fault);
+    }
+
+    fn fail(&mut self, fault: Fault) {
+        self.failure.get_or_insert(fault);
+    }
+
+    fn read(&mut self, whole: Bytes) {
+        if self.failure.is_some() {
+            return;
+        }
+        // Bytes from `from` to `seen` are to be forwarded.
+        let (mut from, mut seen) = (0, 0);
+        for (data, end) in self.events.events(&whole) {
+            match dialect::stream_event(self.dialect, &data) {
+                StreamEvent::Preamble => {}
+                StreamEvent::Output => self.committed = true,
+                StreamEvent::Finish => (self.committed, self.finished) = (true, true),
+                StreamEvent::Terminal => self.finished |= self.committed,
+                StreamEvent::Error if !self.finished => {
+                    let fault = classify::in_band(&data, &self.credentials);
+                    self.forward(whole.slice(from..seen));
+                    return self.fail(fault);
+                }
+                StreamEvent::Error | StreamEvent::Malformed => {
+                    // One bad event does not make a bad answer; what it was is lost, and said to be.
+                    tracing::warn!(bytes = end - seen, "skipped an event of a stream that cannot be read");
+                    self.forward(whole.slice(from..seen));
+                    from = end;
+                }
+            }
+            seen = end;
+        }
+        self.forward(whole.slice(from..));
+    }
+
+    fn forward(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.held += bytes.len();
+            self.ready.push_back(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROLE: &str = r#"data: {"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
+    const TEXT: &str = r#"data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":null}]}"#;
+    const STOP: &str = r#"data: {"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
+    const ERROR: &str = r#"data: {"error":{"message":"Overloaded","type":"server_error","code":null}}"#;
+
+    fn supervise(events: &[&str]) -> Supervisor {
+        let mut supervisor = Supervisor::new(Dialect::OpenAiChat, Credentials::none());
+        events.iter().for_each(|event| supervisor.push(Bytes::from(format!("{event}\n\n"))));
+        supervisor
+    }
+
+    fn forwarded(supervisor: &mut Supervisor) -> String {
+        let pieces: Vec<_> = std::iter::from_fn(|| supervisor.take_ready()).collect();
+        String::from_utf8(pieces.concat()).unwrap()
+    }
+
+    #[test]
+    fn output_commits_and_everything_before_it_is_forwarded_unchanged() {
+        let mut supervisor = supervise(&[": ping", ROLE]);
+        assert!(!supervisor.is_committed());
+        supervisor.push(Bytes::from(format!("{TEXT}\n\n{STOP}\n\ndata: [DONE]")));
+        assert!(supervisor.is_committed());
+        supervisor.end(None);
+        assert_eq!(supervisor.take_failure(), None);
+        assert_eq!(forwarded(&mut supervisor), format!(": ping\n\n{ROLE}\n\n{TEXT}\n\n{STOP}\n\ndata: [DONE]"));
+    }
+
+    #[test]
+    fn an_error_before_output_is_a_fault_by_its_words() {
+        let mut supervisor = supervise(&[ROLE, ERROR, "data: [DONE]"]);
+        assert!(!supervisor.is_committed());
+        assert_eq!(supervisor.take_failure().unwrap().kind(), FaultKind::Overloaded);
+    }
+
+    #[test]
+    fn an_error_after_output_is_kept_from_the_client_and_told_after_the_output() {
+        let mut supervisor = supervise(&[ROLE]);
+        supervisor.push(Bytes::from(format!("{TEXT}\n\n{ERROR}\n\n{TEXT}\n\n")));
+        assert_eq!(forwarded(&mut supervisor), format!("{ROLE}\n\n{TEXT}\n\n"));
+        assert_eq!(supervisor.take_failure().unwrap().kind(), FaultKind::Overloaded);
+    }
+
+    #[test]
+    fn an_end_is_clean_only_behind_a_finish_reason_or_the_terminal_event() {
+        for (events, kind) in [
+            (&[][..], Some(FaultKind::MalformedResponse)),
+            (&["data: [DONE]"], Some(FaultKind::MalformedResponse)),
+            (&[ROLE], Some(FaultKind::MalformedResponse)),
+            (&[ROLE, TEXT], Some(FaultKind::StreamInterrupted)),
+            (&[ROLE, TEXT, "data: [DONE]"], None),
+            (&[ROLE, TEXT, STOP], None),
+            (&[ROLE, STOP], None),
+        ] {
+            let mut supervisor = supervise(events);
+            supervisor.end(None);
+            assert_eq!(supervisor.take_failure().map(|fault| fault.kind()), kind, "{events:?}");
+        }
+    }
+
+    #[test]
+    fn a_cut_is_an_interruption_unless_the_answer_was_whole() {
+        let cut = || Some(Fault::new(FaultKind::ConnectionLost, "reset"));
+        let mut whole = supervise(&[TEXT, STOP]);
+        whole.end(cut());
+        assert_eq!(whole.take_failure(), None);
+        let mut half = supervise(&[TEXT]);
+        half.end(cut());
+        assert_eq!(half.take_failure().unwrap().kind(), FaultKind::StreamInterrupted);
+    }
+
+    #[test]
+    fn an_event_that_cannot_be_read_is_left_out() {
+        let mut supervisor = supervise(&[ROLE, "data: {\"choices\":[", TEXT]);
+        assert_eq!(forwarded(&mut supervisor), format!("{ROLE}\n\n{TEXT}\n\n"));
+    }
+
+    #[test]
+    fn a_preamble_without_end_is_given_up_on() {
+        let mut supervisor = supervise(&[]);
+        let event = Bytes::from(format!(": {}\n\n", "x".repeat(1 << 16)));
+        (0..17).for_each(|_| supervisor.push(event.clone()));
+        assert_eq!(supervisor.take_failure().unwrap().kind(), FaultKind::MalformedResponse);
+    }
+}
