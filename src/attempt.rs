@@ -117,14 +117,20 @@ impl Attempt {
 
     /// Records how it ended. The first word counts.
     pub(crate) fn end(&self, outcome: Outcome) {
-        let phase = match &outcome {
-            Outcome::Answered => Some(Phase::Answering),
-            Outcome::Failed(fault) if fault.kind() == FaultKind::Connect => None,
-            Outcome::Failed(_) => Some(Phase::Sent),
-            Outcome::Refused(_) | Outcome::Cancelled => None,
+        let never_sent = matches!(&outcome, Outcome::Failed(fault) if fault.kind() == FaultKind::Connect);
+        let reached = match &outcome {
+            Outcome::Answered => Phase::Answering,
+            Outcome::Failed(_) => Phase::Sent,
+            Outcome::Refused(_) | Outcome::Cancelled => Phase::NeverSent,
         };
-        if self.ended.set((outcome, self.started.elapsed())).is_ok() {
-            phase.into_iter().for_each(|phase| self.reached(phase));
+        if self.ended.set((outcome, self.started.elapsed())).is_err() {
+            return;
+        }
+        if never_sent {
+            // It was handed to a client that then could not connect.
+            self.phase.store(Phase::NeverSent as u8, Ordering::Relaxed);
+        } else {
+            self.reached(reached);
         }
     }
 
@@ -220,11 +226,15 @@ mod tests {
     #[test]
     fn tries_keep_their_order_and_only_those_on_the_wire_count() {
         let log = AttemptLog::default();
-        for name in ["a", "b", "c"] {
+        for name in ["a", "unreachable", "b", "c"] {
             let index = log.start(Some(Target::named(name)));
             let attempt = log.get(index).unwrap();
             match name {
                 "a" => attempt.end(Outcome::Refused(Fault::new(FaultKind::Refused, "open"))),
+                "unreachable" => {
+                    attempt.reached(Phase::Sent);
+                    attempt.end(Outcome::Failed(Fault::new(FaultKind::Connect, "refused")));
+                }
                 "b" => {
                     attempt.reached(Phase::Sent);
                     attempt.end(Outcome::Failed(Fault::new(FaultKind::Timeout, "silent")));
@@ -233,7 +243,7 @@ mod tests {
             }
         }
         let names: Vec<_> = log.iter().map(|attempt| attempt.target().unwrap().id().to_string()).collect();
-        assert_eq!(names, ["a", "b", "c"]);
+        assert_eq!(names, ["a", "unreachable", "b", "c"]);
         assert_eq!(log.sent(), 2);
         assert_eq!(log.answered().unwrap().target().unwrap().id().as_str(), "c");
     }

@@ -20,6 +20,9 @@ mod credentials;
 pub mod dialect;
 pub mod failover;
 mod fault;
+#[cfg(feature = "gateway")]
+#[cfg_attr(docsrs, doc(cfg(feature = "gateway")))]
+pub mod gateway;
 mod guard;
 mod outline;
 pub mod provider;
@@ -30,6 +33,7 @@ mod retry_after;
 #[cfg(feature = "simulated")]
 #[cfg_attr(docsrs, doc(cfg(feature = "simulated")))]
 pub mod simulated;
+mod stack;
 mod target;
 pub mod timeout;
 mod window;
@@ -43,4 +47,5 @@ pub use fault::{CircuitAdvice, FailoverAdvice, Fault, FaultKind, FaultKinds, Fau
 pub use outline::RequestOutline;
 pub use refusal::Refusal;
 pub use requirements::{Abilities, Ability, Capabilities, Need, Requirements, Unmet};
+pub use stack::{FailoverService, FailoverStack};
 pub use target::{Dialect, InvalidBaseUrl, InvalidRoute, Provider, Route, Target, TargetId};

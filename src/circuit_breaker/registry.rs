@@ -55,7 +55,7 @@ impl CircuitRegistry {
 
     pub(crate) fn circuit(&self, target: Option<&Target>) -> Arc<Circuit> {
         let Some(target) = target else {
-            return self.inner.nameless.get_or_init(|| Arc::new(Circuit::new(self.inner.default.clone()))).clone();
+            return self.inner.nameless.get_or_init(|| Arc::new(Circuit::new(self.inner.default))).clone();
         };
         if let Some(circuit) = self.inner.circuits.load().get(target.id()) {
             return circuit.clone();
@@ -66,7 +66,7 @@ impl CircuitRegistry {
     #[cold]
     fn add(&self, target: &Target) -> Arc<Circuit> {
         let settings = self.inner.by_target.get(target.id().as_str()).unwrap_or(&self.inner.default);
-        let new = Arc::new(Circuit::new(settings.clone()));
+        let new = Arc::new(Circuit::new(*settings));
         self.inner.circuits.rcu(|circuits| {
             let mut circuits = HashMap::clone(circuits);
             circuits.entry(target.id().clone()).or_insert_with(|| new.clone());

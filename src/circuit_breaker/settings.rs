@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::window::Counts;
 
 /// When a circuit opens, and for how long. The defaults are good for an LLM provider.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct CircuitSettings {
     /// Opens after so many failures without a success between them. Default: 5.

@@ -32,6 +32,7 @@ mod policy;
 mod provider;
 mod reader;
 mod route;
+mod stack;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -43,7 +44,6 @@ use std::{
 };
 
 pub use self::{
-    breaker::BreakerSettings,
     error::{ConfigError, ConfigErrors},
     pattern::Routes,
     policy::{Policy, RetrySettings, TimeoutSettings},
@@ -53,6 +53,7 @@ use self::{
     reader::{Reader, Table},
     route::RouteReader,
 };
+use crate::circuit_breaker::CircuitSettings;
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const DEFAULT_MAX_BODY: usize = 32 << 20;
@@ -69,16 +70,37 @@ pub struct Config {
     pub routes: Routes,
     /// The settings of each target's circuit, by [target id](crate::TargetId): the target's own `breaker`, over its
     /// provider's, over that of `[defaults]`.
-    pub breakers: BTreeMap<String, BreakerSettings>,
+    pub breakers: BTreeMap<String, CircuitSettings>,
     /// The settings of each provider's circuit, by its name: its own `breaker`, over that of `[defaults]`.
-    pub provider_breakers: BTreeMap<String, BreakerSettings>,
+    pub provider_breakers: BTreeMap<String, CircuitSettings>,
     /// The settings of `[defaults]`.
-    pub default_breaker: BreakerSettings,
+    pub default_breaker: CircuitSettings,
     /// What works and should not stay, such as a key that stands in the file itself.
     pub warnings: Vec<String>,
 }
 
 impl Config {
+    /// A configuration that comes from no file: these routes, and the defaults of everything else.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn from_parts(routes: Vec<(crate::Route, Policy)>) -> Config {
+        let mut config = Config {
+            listen: DEFAULT_LISTEN,
+            max_body: DEFAULT_MAX_BODY,
+            routes: Routes::default(),
+            breakers: BTreeMap::new(),
+            provider_breakers: BTreeMap::new(),
+            default_breaker: CircuitSettings::default(),
+            warnings: Vec::new(),
+        };
+        for (route, policy) in routes {
+            let name = route.name().to_owned();
+            if let Ok(pattern) = pattern::Pattern::parse(&name) {
+                config.routes.insert(pattern, RouteConfig { route, policy });
+            }
+        }
+        config
+    }
+
     /// Reads a file, and the environment variables and key files that it names.
     ///
     /// # Errors
@@ -149,11 +171,12 @@ fn read_max_body(root: &mut Table<'_>) -> Option<usize> {
     max_body
 }
 
-fn read_defaults(root: &mut Table<'_>) -> (Policy, BreakerSettings) {
+fn read_defaults(root: &mut Table<'_>) -> (Policy, CircuitSettings) {
     let (policy, breaker) = Default::default();
     let Some(mut table) = root.take_table("defaults") else { return (policy, breaker) };
     let policy = Policy::read(&mut table, &policy);
-    let breaker = BreakerSettings::read(&mut table, breaker);
+    let inherited = CircuitSettings { max_retry_after: policy.retry.max_retry_after, ..breaker };
+    let breaker = breaker::read(&mut table, inherited);
     table.finish();
     (policy, breaker)
 }

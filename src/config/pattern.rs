@@ -41,9 +41,15 @@ impl Routes {
     /// The route that serves the model, if any does.
     #[must_use]
     pub fn find(&self, model: &str) -> Option<&RouteConfig> {
+        self.find_index(model).map(|index| &self.routes[index])
+    }
+
+    /// The place of the route that serves the model, in the order of [`iter`](Self::iter).
+    #[must_use]
+    pub fn find_index(&self, model: &str) -> Option<usize> {
         let by_prefix =
             || self.prefixes.iter().find(|(prefix, _)| model.starts_with(&**prefix)).map(|(_, index)| index);
-        self.exact.get(model).or_else(by_prefix).map(|index| &self.routes[*index])
+        self.exact.get(model).or_else(by_prefix).copied()
     }
 
     /// The routes, in the order of the file.

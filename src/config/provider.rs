@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{breaker::BreakerSettings, reader::Table, value::Value};
-use crate::{Credentials, Dialect, Provider};
+use super::{breaker, reader::Table, value::Value};
+use crate::{Credentials, Dialect, Provider, circuit_breaker::CircuitSettings};
 
 /// A provider, and the circuits' settings that its targets inherit.
 pub(super) struct ProviderEntry {
     pub(super) provider: Provider,
-    pub(super) breaker: BreakerSettings,
+    pub(super) breaker: CircuitSettings,
 }
 
 /// The providers by name; `None` for one whose table is wrong, so that a target that names it is not wrong too.
 pub(super) type Providers = BTreeMap<String, Option<ProviderEntry>>;
 
-pub(super) fn read_all(root: &mut Table<'_>, defaults: BreakerSettings) -> Providers {
+pub(super) fn read_all(root: &mut Table<'_>, defaults: CircuitSettings) -> Providers {
     let Some(table) = root.take_required("providers").and_then(Value::table) else { return Providers::new() };
     let spot = table.spot().clone();
     let providers: Providers = table
@@ -32,7 +32,7 @@ pub(super) fn read_all(root: &mut Table<'_>, defaults: BreakerSettings) -> Provi
     providers
 }
 
-fn read(name: &str, value: Value<'_>, defaults: BreakerSettings) -> Option<ProviderEntry> {
+fn read(name: &str, value: Value<'_>, defaults: CircuitSettings) -> Option<ProviderEntry> {
     let spot = value.spot().clone();
     // The name begins the names of targets ("openai/gpt-4o"), which stand in headers and metrics.
     if name.is_empty() || name.contains(|c: char| c == '/' || c.is_control()) {
@@ -48,7 +48,7 @@ fn read(name: &str, value: Value<'_>, defaults: BreakerSettings) -> Option<Provi
     let base_url = table.take_required("base_url");
     let key = table.take("api_key");
     let tags = table.take_strings("tags").unwrap_or_default();
-    let breaker = BreakerSettings::read(&mut table, defaults);
+    let breaker = breaker::read(&mut table, defaults);
     table.refuse_for_now(&["requests_per_minute", "tokens_per_minute", "max_concurrency"]);
     table.finish();
 

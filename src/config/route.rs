@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    breaker::BreakerSettings,
+    breaker,
     pattern::{Pattern, Routes},
     policy::Policy,
     provider::Providers,
     reader::Table,
     value::Value,
 };
-use crate::{Ability, Capabilities, Route, Target};
+use crate::{Ability, Capabilities, Route, Target, circuit_breaker::CircuitSettings};
 
 /// A fallback chain, and what it does about failures and silence.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub(super) struct RouteReader<'a> {
     pub(super) providers: &'a Providers,
     pub(super) defaults: &'a Policy,
     /// By the target's id: a target has one circuit, however many routes it serves.
-    pub(super) breakers: BTreeMap<String, BreakerSettings>,
+    pub(super) breakers: BTreeMap<String, CircuitSettings>,
 }
 
 impl RouteReader<'_> {
@@ -89,7 +89,7 @@ impl RouteReader<'_> {
             }
         });
         let inherited = entry.map(|entry| entry.breaker).unwrap_or_default();
-        let breaker = BreakerSettings::read(&mut table, inherited);
+        let breaker = breaker::read(&mut table, inherited);
         table.refuse_for_now(&["weight", "price"]);
         let spot = table.spot().clone();
         table.finish();

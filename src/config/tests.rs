@@ -111,7 +111,7 @@ fn what_is_left_out_is_as_designed() {
         },
     };
     assert_eq!(route.policy, policy);
-    let breaker = BreakerSettings {
+    let breaker = CircuitSettings {
         failures: 5,
         failure_rate: 0.5,
         min_calls: 10,
@@ -122,6 +122,7 @@ fn what_is_left_out_is_as_designed() {
         max_open: s(30),
         long_open: s(600),
         probes: 1,
+        ..CircuitSettings::default()
     };
     assert_eq!(config.default_breaker, breaker);
     assert_eq!(config.breakers, [("p/*".to_owned(), breaker)].into());
@@ -169,8 +170,8 @@ fn a_breaker_inherits_from_the_provider_and_that_from_the_defaults() {
     assert_eq!((defaults.min_calls, defaults.probes), (20, 2));
     assert_eq!([defaults.window, defaults.slow_call, defaults.open], [s(60), s(15), s(6)]);
     assert_eq!([defaults.max_open, defaults.long_open], [s(60), s(3600)]);
-    assert_eq!(config.provider_breakers["openai"], BreakerSettings { failures: 7, open: s(10), ..defaults });
-    assert_eq!(config.breakers["openai/gpt-4o"], BreakerSettings { failures: 7, open: s(20), ..defaults });
+    assert_eq!(config.provider_breakers["openai"], CircuitSettings { failures: 7, open: s(10), ..defaults });
+    assert_eq!(config.breakers["openai/gpt-4o"], CircuitSettings { failures: 7, open: s(20), ..defaults });
     assert_eq!(config.breakers["local/*"], defaults);
 }
 
@@ -244,7 +245,7 @@ fn the_values_of_the_design_are_the_defaults() {
     "#;
     let config = read(designed).unwrap();
     assert_eq!((config.listen, config.max_body), (DEFAULT_LISTEN, DEFAULT_MAX_BODY));
-    assert_eq!(config.default_breaker, BreakerSettings::default());
+    assert_eq!(config.default_breaker, CircuitSettings::default());
     assert_eq!(config.routes.find("gpt-4o").unwrap().policy, Policy::default());
 }
 

@@ -186,9 +186,9 @@ fn report(policy: &Policy, from: usize, next: Next, fault: &Fault) {
     let (route, kind, last_resort) = (policy.route.name(), fault.kind().name(), next.last_resort);
     if fault.policy().circuit == OpenLong {
         // Waiting does not mend these: somebody has to look at the key, the balance or the model's name.
-        tracing::error!(route, %from, %to, kind, message = fault.message(), "failover: the target needs attention");
+        tracing::error!(route, %from, %to, kind, reason = fault.message(), "failover: the target needs attention");
     } else {
-        tracing::info!(route, %from, %to, kind, last_resort, message = fault.message(), "failover");
+        tracing::info!(route, %from, %to, kind, last_resort, reason = fault.message(), "failover");
     }
 }
 

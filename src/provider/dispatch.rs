@@ -111,7 +111,10 @@ where
         let this = self.project();
         let fault = match this.state.project() {
             DispatchProjection::Sent { future } => match ready!(future.poll(cx)) {
-                Ok(response) => return Poll::Ready(Ok(response.map(ResponseBody::inner))),
+                Ok(mut response) => {
+                    strip_response(response.headers_mut());
+                    return Poll::Ready(Ok(response.map(ResponseBody::inner)));
+                }
                 Err(error) => Fault::from_transport(&error),
             },
             DispatchProjection::Failed { fault } => match fault.take() {
@@ -137,7 +140,7 @@ fn upstream_request(request: Request<Full<Bytes>>) -> Result<Request<Full<Bytes>
         Fault::new(FaultKind::BadRequest, format!("the path cannot be put behind the provider's base URL: {error}"))
     })?;
     parts.version = http::Version::HTTP_11;
-    strip(&mut parts.headers);
+    strip_request(&mut parts.headers);
     // A compressed stream could not be looked into without holding it back.
     parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if let Some((name, value)) = provider.credentials().header() {
@@ -191,36 +194,47 @@ fn without_key(query: &str) -> Option<String> {
     (!kept.is_empty() && !query.is_empty()).then(|| kept.join("&"))
 }
 
-/// What must not go on: what belongs to the client's connection, and what proves who the client is.
-const STRIPPED: [HeaderName; 18] = [
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::EXPECT,
+/// What belongs to one connection and does not go on to the next: RFC 9110, section 7.6.1.
+const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
     header::TE,
     header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
+];
+
+/// What is between the client and us: its address for us, its framing, and what proves who it is.
+const CLIENTS_OWN: [HeaderName; 8] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::EXPECT,
     header::AUTHORIZATION,
-    header::PROXY_AUTHORIZATION,
     header::COOKIE,
     HeaderName::from_static("x-api-key"),
     HeaderName::from_static("api-key"),
     HeaderName::from_static("x-goog-api-key"),
-    HeaderName::from_static("cookie2"),
 ];
 
-fn strip(headers: &mut HeaderMap) {
+fn strip_request(headers: &mut HeaderMap) {
+    let ours: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with("x-failover-")).cloned().collect();
+    ours.iter().chain(&CLIENTS_OWN).for_each(|name| _ = headers.remove(name));
+    strip_hop_by_hop(headers);
+}
+
+fn strip_response(headers: &mut HeaderMap) {
+    headers.remove(header::SET_COOKIE);
+    strip_hop_by_hop(headers);
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let connection = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
     let named: Vec<HeaderName> =
         connection.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
-    let ours = headers.keys().filter(|name| name.as_str().starts_with("x-failover-")).cloned();
-    for name in ours.chain(named).collect::<Vec<_>>().iter().chain(&STRIPPED) {
-        headers.remove(name);
-    }
+    named.iter().chain(&HOP_BY_HOP).for_each(|name| _ = headers.remove(name));
 }
 
 #[cfg(test)]

@@ -54,10 +54,6 @@ impl Supervisor {
         self.ready.pop_front()
     }
 
-    pub(super) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
-    }
-
     /// What broke the stream, once all that came before it is taken.
     pub(super) fn take_failure(&mut self) -> Option<Fault> {
         self.failure.take()

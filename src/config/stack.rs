@@ -1,0 +1,46 @@
+//! From settings to layers.
+
+use super::{Config, Policy, RouteConfig};
+use crate::{
+    FailoverStack,
+    circuit_breaker::CircuitRegistry,
+    failover::FailoverLayer,
+    retry::{Backoff, RetryBudget, RetryLayer},
+    timeout::TimeoutLayer,
+};
+
+impl Config {
+    /// The circuits of all targets; every route's stack is to have the same.
+    #[must_use]
+    pub fn circuits(&self) -> CircuitRegistry {
+        let by_target = self.breakers.iter().map(|(id, settings)| (id.as_str(), *settings));
+        CircuitRegistry::with_targets(self.default_breaker, by_target)
+    }
+}
+
+impl RouteConfig {
+    /// The layers that serve the route, to be put around an HTTP client. `max_body` is [`Config::max_body`].
+    #[must_use]
+    pub fn stack(&self, circuits: &CircuitRegistry, max_body: usize) -> FailoverStack {
+        let Policy { failover_on, last_resort, timeout, retry } = &self.policy;
+        let failover = FailoverLayer::new(&self.route)
+            .with_failover_on(*failover_on)
+            .with_last_resort(*last_resort)
+            .with_total(timeout.total)
+            .with_max_body(max_body);
+        let retry = RetryLayer::new()
+            .with_attempts(retry.attempts)
+            .with_backoff(Backoff::new(retry.base_delay, retry.max_delay))
+            .with_max_retry_after(retry.max_retry_after)
+            .with_budget(RetryBudget::new(retry.budget));
+        let timeout = TimeoutLayer::new()
+            .with_first_output(timeout.first_output)
+            .with_response(timeout.response)
+            .with_idle(timeout.idle);
+        FailoverStack::new(&self.route)
+            .with_failover(failover)
+            .with_retry(retry)
+            .with_circuits(circuits.clone())
+            .with_timeout(timeout)
+    }
+}

@@ -1,0 +1,105 @@
+//! The gateway: an HTTP server that speaks the providers' own APIs and answers from whichever target can.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use tower_failover::{config::Config, gateway::Gateway};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = Config::load(Path::new("gateway.toml"))?;
+//! let listener = tokio::net::TcpListener::bind(config.listen).await?;
+//! let stop = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
+//! Gateway::new(&config).serve(listener, stop).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! It is thin: everything that keeps answers coming is in the layers. To put those into a server of your own, take a
+//! [`FailoverStack`](crate::FailoverStack), or [`Gateway::router`] to nest the whole.
+
+mod banner;
+mod chat;
+mod demo;
+mod failure;
+mod headers;
+mod models;
+mod server;
+mod terminated;
+mod upstream;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    response::Response,
+    routing::{get, post},
+};
+use tower_layer::Layer;
+
+pub use self::demo::Demo;
+use self::upstream::Upstream;
+use crate::{Dialect, FailoverService, Fault, FaultKind, config::Config};
+
+/// A gateway, ready to serve. Cheap to clone; clones share everything.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    /// In the order of the configuration's routes.
+    services: Vec<FailoverService<Upstream>>,
+    demo: Option<Demo>,
+}
+
+impl Gateway {
+    /// Builds what the configuration says. Nothing is sent yet.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self::build(config.clone(), None)
+    }
+
+    /// A gateway on simulated providers, which can be taken down and up through it.
+    #[must_use]
+    pub fn with_demo(demo: Demo) -> Self {
+        Self::build(demo.config(), Some(demo))
+    }
+
+    fn build(config: Config, demo: Option<Demo>) -> Self {
+        let client = upstream::client();
+        let circuits = config.circuits();
+        let stacks = config.routes.iter().map(|route| route.stack(&circuits, config.max_body));
+        let services = stacks.map(|stack| stack.layer(client.clone())).collect();
+        Gateway { inner: Arc::new(Inner { config, services, demo }) }
+    }
+
+    /// The gateway as an axum router: every endpoint, and answers in the client's dialect for every other path.
+    pub fn router(&self) -> Router {
+        let mut router = Router::new()
+            .route("/v1/chat/completions", post(chat::completions))
+            .route("/v1/models", get(models::list))
+            .route("/v1/models/{*model}", get(models::get))
+            .route("/healthz", get(|| async { "ok\n" }));
+        if let Some(demo) = &self.inner.demo {
+            router = router.nest("/simulated", demo.router());
+        }
+        router
+            .method_not_allowed_fallback(|| async {
+                refuse(
+                    Fault::new(FaultKind::BadRequest, "this path is not for that method")
+                        .with_status(http::StatusCode::METHOD_NOT_ALLOWED),
+                )
+            })
+            .fallback(|request: axum::extract::Request| async move {
+                let message = format!("there is nothing at {}", request.uri().path());
+                let fault = Fault::new(FaultKind::BadRequest, message).with_code("unknown_url");
+                refuse(fault.with_status(http::StatusCode::NOT_FOUND))
+            })
+            .with_state(self.clone())
+    }
+}
+
+/// An answer of the gateway's own, where no route is known yet.
+fn refuse(fault: Fault) -> Response {
+    failure::response(Dialect::OpenAiChat, &fault)
+}
