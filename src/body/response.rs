@@ -79,6 +79,12 @@ impl Asker {
         }
     }
 
+    /// Who speaks that dialect.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn speaking(dialect: Dialect) -> Self {
+        Asker { dialect, grpc: false }
+    }
+
     /// The failed response: it carries the fault in its extensions.
     pub(crate) fn failure<B>(self, fault: Fault) -> Response<ResponseBody<B>> {
         let retry_after = fault.retry_after().map(|delay| delay.as_secs_f64().ceil() as u64);

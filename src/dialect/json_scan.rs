@@ -24,6 +24,7 @@ pub(crate) struct Value<'a> {
 
 impl<'a> Value<'a> {
     /// The single value that a text holds, whole and with nothing but white space around it.
+    #[cfg(test)]
     pub(crate) fn whole(text: &'a [u8]) -> Result<Self, Malformed> {
         let start = skip_whitespace(text, 0);
         let end = skip_value(text, start)?;
@@ -41,10 +42,6 @@ impl<'a> Value<'a> {
     /// Its text.
     pub(crate) fn json(&self) -> &'a [u8] {
         &self.text[self.range.clone()]
-    }
-
-    pub(crate) fn is_object(&self) -> bool {
-        self.json().first() == Some(&b'{')
     }
 
     pub(crate) fn is_string(&self) -> bool {
@@ -71,12 +68,12 @@ impl<'a> Value<'a> {
 
     /// The members of an object; none if it is something else.
     pub(crate) fn members(&self) -> Members<'a> {
-        Members(Items::new(self, b'{'))
+        Members(Items::new(self, b'{', b'}'))
     }
 
     /// The elements of an array; none if it is something else.
     pub(crate) fn elements(&self) -> Elements<'a> {
-        Elements(Items::new(self, b'['))
+        Elements(Items::new(self, b'[', b']'))
     }
 
     /// The last member of that name, as most parsers take it.
@@ -85,18 +82,31 @@ impl<'a> Value<'a> {
     }
 }
 
+/// The members of the object that a text holds, in one pass: it must be whole, with nothing but white space around it, for
+/// the last of them not to be an error.
+pub(crate) fn root_members(text: &[u8]) -> Result<Members<'_>, Malformed> {
+    let start = skip_whitespace(text, 0);
+    if text.get(start) != Some(&b'{') {
+        return Err(Malformed { at: start });
+    }
+    Ok(Members(Items { text, at: start + 1, close: b'}', first: true, done: false, root: true }))
+}
+
 /// Iterates over what stands between the brackets of a container.
 struct Items<'a> {
     text: &'a [u8],
     at: usize,
+    close: u8,
     first: bool,
     done: bool,
+    /// Whether nothing may follow the container.
+    root: bool,
 }
 
 impl<'a> Items<'a> {
-    fn new(value: &Value<'a>, bracket: u8) -> Self {
-        let done = value.json().first() != Some(&bracket);
-        Items { text: value.text, at: value.range.start + 1, first: true, done }
+    fn new(value: &Value<'a>, open: u8, close: u8) -> Self {
+        let done = value.json().first() != Some(&open);
+        Items { text: value.text, at: value.range.start + 1, close, first: true, done, root: false }
     }
 
     /// Goes to where the next item begins; `None` behind the last one.
@@ -106,9 +116,10 @@ impl<'a> Items<'a> {
         }
         self.at = skip_whitespace(self.text, self.at);
         match self.text.get(self.at) {
-            Some(b'}' | b']') => {
+            Some(byte) if *byte == self.close => {
                 self.done = true;
-                return None;
+                let rest = skip_whitespace(self.text, self.at + 1);
+                return (self.root && rest < self.text.len()).then_some(Err(Malformed { at: rest }));
             }
             Some(b',') if !self.first => self.at = skip_whitespace(self.text, self.at + 1),
             Some(_) if self.first => {}
@@ -195,7 +206,17 @@ fn skip_whitespace(text: &[u8], mut at: usize) -> usize {
 
 /// The end of the string whose opening quote is at `at`.
 fn skip_string(text: &[u8], at: usize) -> Result<usize, Malformed> {
+    /// Most strings are keys and words: looking for their end costs more to set up than to do.
+    const SHORT: usize = 24;
     let mut from = at + 1;
+    let near = text.len().min(from + SHORT);
+    while from < near {
+        match text[from] {
+            b'"' => return Ok(from + 1),
+            b'\\' => from += 2,
+            _ => from += 1,
+        }
+    }
     loop {
         let rest = text.get(from..).unwrap_or_default();
         match memchr2(b'"', b'\\', rest) {
@@ -283,12 +304,23 @@ mod tests {
         assert_eq!(value.member("b"), None);
     }
 
+    /// How many members the object has that the text holds.
+    fn read_root(text: &[u8]) -> Result<usize, Malformed> {
+        root_members(text)?.try_fold(0, |count, member| member.map(|_| count + 1))
+    }
+
     #[test]
     fn every_proper_beginning_of_an_object_is_malformed() {
         let text = br#"{"choices":[{"message":{"content":"a \"quoted\" } word","x":[1,2]}}],"n":null}"#;
         assert!(Value::whole(text).is_ok());
         for end in 0..text.len() {
             assert!(Value::whole(&text[..end]).is_err(), "{end}");
+            assert!(read_root(&text[..end]).is_err(), "{end}");
+        }
+        assert_eq!(read_root(text), Ok(2));
+        assert_eq!(read_root(b" {} \n"), Ok(0));
+        for wrong in ["", "[]", "{]", "{} {}", "{\"a\":1}x", "{\"a\":1,}", "{,}"] {
+            assert!(read_root(wrong.as_bytes()).is_err(), "{wrong}");
         }
         assert!(Value::whole(b"<html></html>").is_err());
         assert!(Value::whole(b"{} {}").is_err());

@@ -6,41 +6,68 @@ use http::{HeaderMap, Request, request::Parts};
 use http_body_util::Full;
 use tower_service::Service;
 
-use super::{Gateway, failure, headers, terminated::TerminatedBody};
+use super::{Gateway, Upstream, headers, terminated::TerminatedBody};
 use crate::{
-    Dialect, Fault, FaultKind, RequestContext, RequestOutline, Requirements,
-    body::{Collect, collect::CollectError},
+    BoxError, Dialect, FailoverService, Fault, FaultKind, RequestContext, RequestOutline, Requirements,
+    body::{Asker, Collect, collect::CollectError},
     dialect,
 };
 
 const DIALECT: Dialect = Dialect::OpenAiChat;
 
-pub(super) async fn completions(State(gateway): State<Gateway>, request: Request<Body>) -> Response {
+/// The path that is served.
+pub(super) const PATH: &str = "/v1/chat/completions";
+
+/// Where it stands in an axum router.
+pub(super) async fn route(State(gateway): State<Gateway>, request: Request<Body>) -> Response {
+    completions(gateway, request).await.map(Body::new)
+}
+
+pub(super) async fn completions<B>(gateway: Gateway, request: Request<B>) -> http::Response<AnswerBody>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
     let (parts, body) = request.into_parts();
     let request_id = headers::request_id(&parts.headers);
     let collected = Collect::new(body, gateway.inner.config.max_body).await;
     let (mut response, context) = match prepare(&gateway, parts, collected) {
         Ok(prepared) => prepared.answer().await,
-        Err(fault) => (failure::response(DIALECT, &fault), RequestContext::new()),
+        Err(fault) => (Asker::speaking(DIALECT).failure(fault).map(answer_body), RequestContext::new()),
     };
     headers::to_client(response.headers_mut(), &context, request_id);
     response
 }
 
+/// The body of an answer: what the stack gives, with a stream's unclean end made known.
+pub(super) type AnswerBody = TerminatedBody<StackBody>;
+
+type Stack = FailoverService<Upstream>;
+type StackBody = <<Stack as Service<Request<Full<Bytes>>>>::Response as IntoBody>::Body;
+
+fn answer_body(body: StackBody) -> AnswerBody {
+    TerminatedBody::new(body, DIALECT)
+}
+
+/// Names the body of a response type.
+pub(super) trait IntoBody {
+    type Body;
+}
+
+impl<B> IntoBody for http::Response<B> {
+    type Body = B;
+}
+
 /// A request whose route is known.
-struct Prepared<S> {
-    service: S,
+struct Prepared {
+    service: Stack,
     request: Request<Full<Bytes>>,
     context: RequestContext,
     /// The model that the client asked for.
     model: String,
 }
 
-fn prepare(
-    gateway: &Gateway,
-    mut parts: Parts,
-    body: Result<Bytes, CollectError>,
-) -> Result<Prepared<crate::FailoverService<super::Upstream>>, Fault> {
+fn prepare(gateway: &Gateway, mut parts: Parts, body: Result<Bytes, CollectError>) -> Result<Prepared, Fault> {
     let body = body.map_err(|error| unreadable(error, gateway.inner.config.max_body))?;
     let outline = match dialect::outline(DIALECT, &body) {
         Some(Ok(outline)) => outline,
@@ -67,14 +94,15 @@ fn prepare(
     Ok(Prepared { service: gateway.inner.services[index].clone(), request, context, model })
 }
 
-impl Prepared<crate::FailoverService<super::Upstream>> {
-    async fn answer(mut self) -> (Response, RequestContext) {
-        // Failover is always ready; its error cannot occur.
-        let response = match self.service.call(self.request).await {
+impl Prepared {
+    async fn answer(mut self) -> (http::Response<AnswerBody>, RequestContext) {
+        // Boxed, because it is the most of this future by far, and hyper moves that about while it is set up.
+        // Failover is always ready.
+        let response = match Box::pin(self.service.call(self.request)).await {
             Ok(response) => response,
             Err(never) => match never {},
         };
-        let mut response = response.map(|body| Body::new(TerminatedBody::new(body, DIALECT)));
+        let mut response = response.map(answer_body);
         headers::name_target(response.headers_mut(), &self.context, &self.model);
         (response, self.context)
     }

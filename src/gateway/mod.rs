@@ -18,10 +18,10 @@
 mod banner;
 mod chat;
 mod demo;
-mod failure;
 mod headers;
 mod models;
 mod server;
+mod service;
 mod terminated;
 mod upstream;
 
@@ -36,7 +36,7 @@ use tower_layer::Layer;
 
 pub use self::demo::Demo;
 use self::upstream::Upstream;
-use crate::{Dialect, FailoverService, Fault, FaultKind, config::Config};
+use crate::{Dialect, FailoverService, Fault, FaultKind, body::Asker, config::Config};
 
 /// A gateway, ready to serve. Cheap to clone; clones share everything.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ impl Gateway {
     /// The gateway as an axum router: every endpoint, and answers in the client's dialect for every other path.
     pub fn router(&self) -> Router {
         let mut router = Router::new()
-            .route("/v1/chat/completions", post(chat::completions))
+            .route(chat::PATH, post(chat::route))
             .route("/v1/models", get(models::list))
             .route("/v1/models/{*model}", get(models::get))
             .route("/healthz", get(|| async { "ok\n" }));
@@ -99,7 +99,7 @@ impl Gateway {
     }
 }
 
-/// An answer of the gateway's own, where no route is known yet.
+/// A failure that the gateway finds itself, for whoever speaks we do not know what.
 fn refuse(fault: Fault) -> Response {
-    failure::response(Dialect::OpenAiChat, &fault)
+    Asker::speaking(Dialect::OpenAiChat).failure::<axum::body::Body>(fault).map(axum::body::Body::new)
 }

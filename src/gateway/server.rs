@@ -6,11 +6,10 @@ use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
 };
 use tokio::net::TcpListener;
 
-use super::Gateway;
+use super::{Gateway, service::GatewayService};
 
 /// How long to wait when no connection can be accepted (no file descriptors are left, most often).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -22,7 +21,7 @@ impl Gateway {
     ///
     /// Never, once it listens: what goes wrong with a connection ends that connection.
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) -> io::Result<()> {
-        let service = TowerToHyperService::new(self.router());
+        let service = GatewayService::new(self);
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new());
         let connections = GracefulShutdown::new();

@@ -43,7 +43,7 @@ impl<S> Layer<S> for DispatchLayer {
 pub struct Dispatch<S> {
     inner: S,
     /// Why the client will never be ready: told by the next call, as this service has no error.
-    unready: Option<Fault>,
+    unready: Option<Box<Fault>>,
 }
 
 // By hand: a clone has not been polled, so it knows nothing of readiness.
@@ -63,19 +63,19 @@ where
     type Future = DispatchFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.unready = ready!(self.inner.poll_ready(cx)).err().map(|error| Fault::from_transport(&error));
+        self.unready = ready!(self.inner.poll_ready(cx)).err().map(|error| Fault::from_transport(&error).into());
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
         let asker = Asker::of(&request);
         let upstream = match self.unready.take() {
-            Some(fault) => Err(fault),
+            Some(fault) => Err(*fault),
             None => upstream_request(request),
         };
         let state = match upstream {
             Ok(request) => DispatchState::Sent { future: self.inner.call(request) },
-            Err(fault) => DispatchState::Failed { fault: Some(fault) },
+            Err(fault) => DispatchState::Failed { fault: Some(fault.into()) },
         };
         DispatchFuture { state, asker }
     }
@@ -96,7 +96,7 @@ pin_project! {
     #[project = DispatchProjection]
     enum DispatchState<F> {
         Sent { #[pin] future: F },
-        Failed { fault: Option<Fault> },
+        Failed { fault: Option<Box<Fault>> },
     }
 }
 
@@ -118,7 +118,7 @@ where
                 Err(error) => Fault::from_transport(&error),
             },
             DispatchProjection::Failed { fault } => match fault.take() {
-                Some(fault) => fault,
+                Some(fault) => *fault,
                 None => return Poll::Pending, // polled after it was ready
             },
         };

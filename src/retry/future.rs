@@ -2,6 +2,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -27,13 +28,13 @@ pin_project! {
         state: State<S, RequestBody>,
         // For the next try, while there may be one.
         again: Option<(S, Request<RequestBody>)>,
-        policy: RetryLayer<C>,
+        policy: Arc<RetryLayer<C>>,
         tries: u32,
         entry: Option<AttemptGuard>,
         context: Option<RequestContext>,
         asker: Asker,
         // What the wire answered before a refusal.
-        failure: Option<Fault>,
+        failure: Option<Box<Fault>>,
     }
 }
 
@@ -58,7 +59,7 @@ where
         again: Option<(S, Request<RequestBody>)>,
         context: Option<RequestContext>,
         asker: Asker,
-        policy: RetryLayer<C>,
+        policy: Arc<RetryLayer<C>>,
     ) -> Self {
         let entry = context.clone().map(AttemptGuard::new);
         let state = State::First { future: first };
@@ -105,13 +106,13 @@ where
                 return Poll::Ready(result.map(|response| response.map(ResponseBody::inner)));
             };
             if let (FaultKind::Refused, Some(earlier)) = (fault.kind(), this.failure.take()) {
-                return Poll::Ready(Ok(this.asker.failure(earlier)));
+                return Poll::Ready(Ok(this.asker.failure(*earlier)));
             }
             match this.policy.wait(&fault, *this.tries, this.context.as_ref()) {
                 Some(wait) if this.again.is_some() => {
                     // Not kept during the wait: it may hold a connection.
                     drop(result);
-                    *this.failure = Some(fault);
+                    *this.failure = Some(fault.into());
                     this.state.set(State::Waiting { timer: sleep(wait) });
                 }
                 _ => return Poll::Ready(result.map(|response| response.map(ResponseBody::inner))),

@@ -1,4 +1,7 @@
-use std::task::{Context, Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use http::{Request, Response};
 use tower_service::Service;
@@ -13,12 +16,12 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Retry<S, C = StatusClassifier> {
     inner: S,
-    policy: RetryLayer<C>,
+    policy: Arc<RetryLayer<C>>,
 }
 
 impl<S, C> Retry<S, C> {
     pub(super) fn new(inner: S, policy: RetryLayer<C>) -> Self {
-        Retry { inner, policy }
+        Retry { inner, policy: policy.into() }
     }
 }
 
@@ -38,14 +41,16 @@ where
     }
 
     fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
-        self.policy.budget.record_first_try();
         // A try that nobody outside has entered in the log is entered here.
         if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
             if context.attempt().is_none() {
                 *context = context.another_try();
             }
         }
-        let again = (self.policy.attempts > 1).then(|| (self.inner.clone(), request.clone()));
+        let again = (self.policy.attempts > 1).then(|| {
+            self.policy.budget.record_first_try();
+            (self.inner.clone(), request.clone())
+        });
         let context = request.extensions().get::<RequestContext>().cloned();
         let asker = Asker::of(&request);
         // The instance that was polled ready makes the first call; the clone is polled before each further one.

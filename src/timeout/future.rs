@@ -7,7 +7,7 @@ use std::{
 
 use http::Response;
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Sleep, sleep_until};
 
 use crate::{Deadline, Fault, FaultKind, body::Asker, timeout::TimeoutBody};
 
@@ -20,8 +20,7 @@ pin_project! {
         // Armed at the first poll that finds no answer: a call that is answered at once pays for no timer.
         #[pin]
         timer: Option<Sleep>,
-        started: Instant,
-        until: Instant,
+        bound: Duration,
         deadline: Option<Deadline>,
         idle: Duration,
         asker: Asker,
@@ -29,8 +28,8 @@ pin_project! {
 }
 
 impl<F> ResponseFuture<F> {
-    pub(super) fn new(inner: F, until: Instant, deadline: Option<Deadline>, idle: Duration, asker: Asker) -> Self {
-        ResponseFuture { inner, timer: None, started: Instant::now(), until, deadline, idle, asker }
+    pub(super) fn new(inner: F, bound: Duration, deadline: Option<Deadline>, idle: Duration, asker: Asker) -> Self {
+        ResponseFuture { inner, timer: None, bound, deadline, idle, asker }
     }
 }
 
@@ -48,13 +47,17 @@ where
             );
         }
         if this.timer.is_none() {
-            this.timer.set(Some(sleep_until(*this.until)));
+            let bound = Deadline::after(*this.bound);
+            let until = this.deadline.map_or(bound, |deadline| deadline.min(bound));
+            this.timer.set(Some(sleep_until(until.instant())));
         }
         if let Some(timer) = this.timer.as_pin_mut() {
             ready!(timer.poll(cx));
         }
-        let silent = this.until.saturating_duration_since(*this.started);
-        let fault = Fault::new(FaultKind::Timeout, format!("no answer within {silent:?}"));
+        let fault = match this.deadline {
+            Some(deadline) if deadline.is_past() => Fault::new(FaultKind::Timeout, "no answer before the deadline"),
+            _ => Fault::new(FaultKind::Timeout, format!("no answer within {:?}", this.bound)),
+        };
         Poll::Ready(Ok(this.asker.failure(fault).map(TimeoutBody::over)))
     }
 }

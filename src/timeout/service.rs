@@ -1,11 +1,13 @@
-use std::task::{Context, Poll};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use http::{Request, Response};
-use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::{
-    Deadline, RequestContext,
+    RequestContext,
     body::Asker,
     timeout::{ResponseFuture, TimeoutBody, TimeoutLayer},
 };
@@ -22,15 +24,14 @@ impl<S> Timeout<S> {
         Timeout { inner, settings }
     }
 
-    /// When the response must have come.
-    fn head_until(&self, context: Option<&RequestContext>) -> Instant {
+    /// How long the response may take.
+    fn head_bound(&self, context: Option<&RequestContext>) -> Duration {
         let streaming = context.and_then(RequestContext::outline).is_some_and(|outline| outline.streaming());
         let mut bound = if streaming { self.settings.first_output } else { self.settings.response };
         if let Some(most) = context.and_then(RequestContext::asked).and_then(|asked| asked.max_time_to_first_output) {
             bound = bound.min(most);
         }
-        let until = Deadline::after(bound);
-        context.and_then(RequestContext::deadline).map_or(until, |deadline| deadline.min(until)).instant()
+        bound
     }
 }
 
@@ -48,9 +49,9 @@ where
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
         let context = RequestContext::of(request.extensions());
-        let until = self.head_until(context);
+        let bound = self.head_bound(context);
         let deadline = context.and_then(RequestContext::deadline);
         let asker = Asker::of(&request);
-        ResponseFuture::new(self.inner.call(request), until, deadline, self.settings.idle, asker)
+        ResponseFuture::new(self.inner.call(request), bound, deadline, self.settings.idle, asker)
     }
 }

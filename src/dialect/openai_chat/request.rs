@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     Ability, RequestOutline, Requirements,
-    dialect::json_scan::{Malformed, Value},
+    dialect::json_scan::{Malformed, Value, root_members},
 };
 
 /// One for so many bytes of text: see the [module](crate::dialect#token-estimate).
@@ -13,12 +13,8 @@ const BYTES_PER_TOKEN: u64 = 4;
 const TOKENS_PER_IMAGE: u64 = 85;
 
 pub(crate) fn outline(body: &Bytes) -> Result<RequestOutline, Malformed> {
-    let root = Value::whole(body)?;
-    if !root.is_object() {
-        return Err(Malformed { at: root.range().start });
-    }
     let mut outline = RequestOutline::new(body.clone());
-    for member in root.members() {
+    for member in root_members(body)? {
         let (key, value) = member?;
         match &*key {
             "model" if value.is_string() => outline.add_model(value.range()),
@@ -30,9 +26,9 @@ pub(crate) fn outline(body: &Bytes) -> Result<RequestOutline, Malformed> {
 }
 
 pub(crate) fn add_requirements(body: &[u8], needs: &mut Requirements) {
-    let Ok(root) = Value::whole(body) else { return };
+    let Ok(members) = root_members(body) else { return };
     let mut text_bytes = 0;
-    for (key, value) in root.members().filter_map(Result::ok) {
+    for (key, value) in members.filter_map(Result::ok) {
         match &*key {
             "stream" if value.is_true() => needs.abilities.insert(Ability::Streaming),
             "messages" => {

@@ -1,19 +1,19 @@
 //! What a chat completion is.
 
-use crate::dialect::{Answer, json_scan::Value};
+use crate::dialect::{Answer, json_scan::root_members};
 
 /// Whether the body is a whole answer. OpenRouter puts an `error` into a 200.
 pub(crate) fn answer(body: &[u8]) -> Answer {
-    let Ok(root) = Value::whole(body) else { return Answer::Malformed };
-    if !root.is_object() {
-        return Answer::Malformed;
-    }
-    for member in root.members() {
+    let Ok(members) = root_members(body) else { return Answer::Malformed };
+    let mut error = false;
+    for member in members {
         match member {
-            Ok((key, value)) if key == "error" && !value.is_null() => return Answer::Error,
-            Ok(_) => {}
+            Ok((key, value)) => error |= key == "error" && !value.is_null(),
             Err(_) => return Answer::Malformed,
         }
+    }
+    if error {
+        return Answer::Error;
     }
     Answer::Whole
 }

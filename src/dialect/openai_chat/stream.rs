@@ -2,7 +2,7 @@
 
 use crate::dialect::{
     StreamEvent,
-    json_scan::{Malformed, Value},
+    json_scan::{Malformed, Value, root_members},
 };
 
 /// Reads the data of one event.
@@ -14,15 +14,11 @@ pub(crate) fn event(data: &[u8]) -> StreamEvent {
 }
 
 fn chunk(data: &[u8]) -> Result<StreamEvent, Malformed> {
-    let root = Value::whole(data)?;
-    if !root.is_object() {
-        return Err(Malformed { at: 0 });
-    }
-    let (mut output, mut finished) = (false, false);
-    for member in root.members() {
+    let (mut output, mut finished, mut error) = (false, false, false);
+    for member in root_members(data)? {
         let (key, value) = member?;
         match &*key {
-            "error" if !value.is_null() => return Ok(StreamEvent::Error),
+            "error" => error |= !value.is_null(),
             "choices" => {
                 for choice in value.elements() {
                     for member in choice?.members() {
@@ -30,7 +26,7 @@ fn chunk(data: &[u8]) -> Result<StreamEvent, Malformed> {
                         match &*key {
                             "delta" => output |= has_output(&value)?,
                             // OpenRouter's way to say that the provider behind it gave up.
-                            "finish_reason" if value.json() == b"\"error\"" => return Ok(StreamEvent::Error),
+                            "finish_reason" if value.json() == b"\"error\"" => error = true,
                             "finish_reason" => finished |= value.is_string(),
                             _ => {}
                         }
@@ -40,10 +36,11 @@ fn chunk(data: &[u8]) -> Result<StreamEvent, Malformed> {
             _ => {}
         }
     }
-    Ok(match (finished, output) {
-        (true, _) => StreamEvent::Finish,
-        (false, true) => StreamEvent::Output,
-        (false, false) => StreamEvent::Preamble,
+    Ok(match (error, finished, output) {
+        (true, ..) => StreamEvent::Error,
+        (_, true, _) => StreamEvent::Finish,
+        (_, _, true) => StreamEvent::Output,
+        (_, _, _) => StreamEvent::Preamble,
     })
 }
 
