@@ -133,14 +133,13 @@ fn next(parts: &Parts, exchange: &Exchange) -> Next {
         return Next::Fail(Fault::new(FaultKind::MalformedResponse, message));
     }
     let content_type = parts.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    if content_type.len() >= EVENT_STREAM.len() && content_type[..EVENT_STREAM.len()].eq_ignore_ascii_case(EVENT_STREAM)
-    {
+    let is = |kind: &[u8]| content_type.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind));
+    // Some servers do not say what they stream.
+    if is(b"text/event-stream") || (exchange.streaming() && !is(b"application/json") && !is(b"text/html")) {
         return Next::Hold(dialect);
     }
     Next::Collect(Collected::Answer(dialect), exchange.max_answer)
 }
-
-const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 fn pass<B>(parts: Parts, body: B) -> Response<ResponseBody<GuardedBody<B>>> {
     Response::from_parts(parts, ResponseBody::inner(GuardedBody::unwatched(body)))

@@ -15,7 +15,7 @@ use http_body::Body;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{BoxError, Dialect, RequestContext, ResponseBody, Target, body::Asker};
+use crate::{BoxError, Credentials, Dialect, RequestContext, ResponseBody, Target, body::Asker};
 
 /// Makes sure that what leaves it has begun to answer or is complete: the incoming half of a
 /// [`ProviderLayer`](super::ProviderLayer).
@@ -107,8 +107,14 @@ impl Exchange {
         Exchange { dialect, asker: Asker::of(request), context, max_answer }
     }
 
+    /// Whether the client asked for a stream.
+    fn streaming(&self) -> bool {
+        let outline = self.context.as_ref().and_then(RequestContext::outline);
+        outline.is_some_and(|outline| outline.streaming())
+    }
+
     /// Whose key an echo is redacted of.
-    fn credentials(&self) -> Option<&crate::Credentials> {
+    fn credentials(&self) -> Option<&Credentials> {
         Some(self.context.as_ref()?.target()?.provider()?.credentials())
     }
 }

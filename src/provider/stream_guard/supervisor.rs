@@ -112,7 +112,9 @@ impl Supervisor {
                     self.forward(whole.slice(from..seen));
                     return self.fail(fault);
                 }
-                StreamEvent::Error | StreamEvent::Malformed => {
+                // The answer was whole: what else the provider has to say is between it and the client.
+                StreamEvent::Error => {}
+                StreamEvent::Malformed => {
                     // One bad event does not make a bad answer; what it was is lost, and said to be.
                     tracing::warn!(bytes = end - seen, "skipped an event of a stream that cannot be read");
                     self.forward(whole.slice(from..seen));
@@ -176,6 +178,14 @@ mod tests {
         supervisor.push(Bytes::from(format!("{TEXT}\n\n{ERROR}\n\n{TEXT}\n\n")));
         assert_eq!(forwarded(&mut supervisor), format!("{ROLE}\n\n{TEXT}\n\n"));
         assert_eq!(supervisor.take_failure().unwrap().kind(), FaultKind::Overloaded);
+    }
+
+    #[test]
+    fn an_error_behind_a_whole_answer_is_passed_on() {
+        let mut supervisor = supervise(&[TEXT, STOP, ERROR]);
+        supervisor.end(None);
+        assert_eq!(forwarded(&mut supervisor), format!("{TEXT}\n\n{STOP}\n\n{ERROR}\n\n"));
+        assert_eq!(supervisor.take_failure(), None);
     }
 
     #[test]
