@@ -1,5 +1,59 @@
 //! Failover for LLM providers, as a stack of [`tower`] layers over [`http::Request`] services.
 //!
+//! Every LLM provider fails: rate limits, overload, silent hangs, streams cut mid-answer, retired models. Put these layers
+//! around the HTTP client that you have, and your callers do not notice:
+//!
+//! ```
+//! use tower::ServiceBuilder;
+//! use tower_failover::{
+//!     CapabilityFilterLayer, CircuitBreakerLayer, Credentials, Dialect, FailoverLayer, Provider, ProviderLayer, RetryLayer,
+//!     Route, Target, TimeoutLayer,
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let (openai_key, groq_key) = ("sk-1".into(), "gsk-2".into());
+//! let openai = Provider::new("openai", Dialect::OpenAiChat, "https://api.openai.com/v1")?
+//!     .with_credentials(Credentials::api_key(Dialect::OpenAiChat, openai_key)?);
+//! let groq = Provider::new("groq", Dialect::OpenAiChat, "https://api.groq.com/openai/v1")?
+//!     .with_credentials(Credentials::api_key(Dialect::OpenAiChat, groq_key)?);
+//! let route = Route::new("chat", [Target::new(&openai, "gpt-4o"), Target::new(&groq, "llama-3.3-70b-versatile")])?;
+//!
+//! # let http_client = tower::service_fn(|_: http::Request<http_body_util::Full<bytes::Bytes>>| async {
+//! #     Ok::<_, std::convert::Infallible>(http::Response::new(http_body_util::Full::<bytes::Bytes>::default()))
+//! # });
+//! let chat = ServiceBuilder::new()
+//!     .layer(FailoverLayer::new(&route)) // the next target when one fails
+//!     .layer(CapabilityFilterLayer::new()) // not one that cannot serve the request
+//!     .layer(RetryLayer::new()) // the same one again, when that may help
+//!     .layer(CircuitBreakerLayer::default()) // not one that keeps failing
+//!     .layer(TimeoutLayer::new()) // not longer than is worth waiting
+//!     .layer(ProviderLayer::new()) // credentials, model, errors, first output
+//!     .service(http_client); // hyper-util's, or any `Service<http::Request<_>>`
+//! # fn is_a_service<S: tower::Service<http::Request<http_body_util::Full<bytes::Bytes>>>>(_: S) {}
+//! # is_a_service(chat);
+//! # Ok(()) }
+//! ```
+//!
+//! [`FailoverStack`] is the same in one layer. Each layer also stands alone: [`circuit_breaker`], [`retry`], [`timeout`] and
+//! [`capability_filter`] on any HTTP client or server, [`failover`] around whatever serves several
+//! [`Target`]s.
+//!
+//! # How the layers talk
+//!
+//! They do not know each other. They meet in the vocabulary of this module:
+//!
+//! - The request carries a [`RequestContext`] in its extensions: the [`Target`] of this attempt, the [`Deadline`], what the
+//!   request needs ([`Requirements`]), and the [`AttemptLog`].
+//! - A failure is a response that carries a [`Fault`] in its extensions, so no layer changes the service's error type. What a
+//!   [`FaultKind`] means is in one table: [`FaultKind::policy`].
+//! - A guard that declines answers with a [`Refusal`] before the wire, and failover goes on to the next target. A guard of
+//!   your own is one more layer; nothing else changes.
+//!
+//! # Features
+//!
+//! The layers need none. `simulated` has simulated providers with switchable faults, `config` the gateway's configuration
+//! file, `gateway` the gateway itself (and both others).
+//!
 //! [`tower`]: https://docs.rs/tower
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -40,12 +94,18 @@ mod window;
 
 pub use attempt::{Attempt, AttemptLog, Outcome, Phase};
 pub use body::ResponseBody;
+pub use capability_filter::CapabilityFilterLayer;
+pub use circuit_breaker::CircuitBreakerLayer;
 pub use classify::{Classify, StatusClassifier};
 pub use context::{Deadline, RequestContext};
 pub use credentials::{Credentials, InvalidCredentials};
+pub use failover::FailoverLayer;
 pub use fault::{CircuitAdvice, FailoverAdvice, Fault, FaultKind, FaultKinds, FaultPolicy, FaultScope, RetryAdvice};
 pub use outline::RequestOutline;
+pub use provider::ProviderLayer;
 pub use refusal::Refusal;
 pub use requirements::{Abilities, Ability, Capabilities, Need, Requirements, Unmet};
+pub use retry::RetryLayer;
 pub use stack::{FailoverService, FailoverStack};
 pub use target::{Dialect, InvalidBaseUrl, InvalidRoute, Provider, Route, Target, TargetId};
+pub use timeout::TimeoutLayer;

@@ -1,5 +1,7 @@
 //! The gateway on real sockets: what clients receive while providers fail.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // what fails here fails the test
+
 mod harness;
 
 use std::time::Duration;
@@ -117,7 +119,7 @@ async fn when_nobody_can_answer_the_status_and_code_say_why() {
         ("html-ok", 503, "malformed_response"),
     ] {
         let served = Served::between(&primary.base_url(), &fallback.base_url(), QUICK).await;
-        [&primary, &fallback].map(|provider| provider.set_fault(fault(name)));
+        [&primary, &fallback].iter().for_each(|provider| provider.set_fault(fault(name)));
         let (head, body) = ask(post(&served, chat(true))).await;
         assert_eq!(head.status.as_u16(), status, "{name}: {body:?}");
         let error = &json(&body)["error"];

@@ -70,11 +70,11 @@ impl Demo {
             .with_state(self.clone())
     }
 
-    fn provider(&self, name: &str) -> Result<&SimulatedProvider, Response> {
+    fn provider(&self, name: &str) -> Result<&SimulatedProvider, Fault> {
         let names = || self.providers.iter().map(SimulatedProvider::name).collect::<Vec<_>>().join(", ");
         self.providers.iter().find(|provider| provider.name() == name).ok_or_else(|| {
             let message = format!("there is no simulated provider {name:?}; there are: {}", names());
-            refuse(Fault::new(FaultKind::BadRequest, message).with_status(http::StatusCode::NOT_FOUND))
+            Fault::new(FaultKind::BadRequest, message).with_status(http::StatusCode::NOT_FOUND)
         })
     }
 }
@@ -97,7 +97,7 @@ async fn list(State(demo): State<Demo>) -> Json<Value> {
 async fn set_fault(State(demo): State<Demo>, Path((name, fault)): Path<(String, String)>) -> Response {
     let provider = match demo.provider(&name) {
         Ok(provider) => provider,
-        Err(response) => return response,
+        Err(fault) => return refuse(fault),
     };
     let fault = if fault == "up" { Ok(SimulatedFault::None) } else { SimulatedFault::from_str(&fault) };
     match fault {
@@ -110,7 +110,7 @@ async fn set_fault(State(demo): State<Demo>, Path((name, fault)): Path<(String, 
 async fn received(State(demo): State<Demo>, Path(name): Path<String>) -> Response {
     match demo.provider(&name) {
         Ok(provider) => Json(provider.received().iter().map(show).collect::<Value>()).into_response(),
-        Err(response) => response,
+        Err(fault) => refuse(fault),
     }
 }
 
@@ -134,6 +134,6 @@ async fn forget(State(demo): State<Demo>, Path(name): Path<String>) -> Response 
             provider.clear();
             Json(describe(provider)).into_response()
         }
-        Err(response) => response,
+        Err(fault) => refuse(fault),
     }
 }

@@ -25,10 +25,9 @@ pub(super) fn client() -> Upstream {
     http.set_connect_timeout(Some(CONNECT_TIMEOUT));
     let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let tls = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
-        .with_safe_default_protocol_versions()
-        .expect("ring has cipher suites for rustls' default TLS versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_safe_default_protocol_versions();
+    #[expect(clippy::expect_used, reason = "ring has cipher suites for each of rustls' default TLS versions")]
+    let tls = tls.expect("ring speaks TLS 1.2 and 1.3").with_root_certificates(roots).with_no_client_auth();
     let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())

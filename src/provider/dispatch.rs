@@ -241,7 +241,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
 mod tests {
     use super::*;
     use crate::{Credentials, Dialect};
-    use std::{future::poll_fn, sync::Arc};
+    use std::future::poll_fn;
     use tower::ServiceExt;
 
     fn target(model: Option<&str>) -> Target {
@@ -308,7 +308,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_is_never_ready_fails_each_call_and_a_clone_starts_anew() {
         #[derive(Clone)]
-        struct Broken(Arc<()>);
+        struct Broken;
         impl Service<Request<Full<Bytes>>> for Broken {
             type Response = Response<Full<Bytes>>;
             type Error = std::fmt::Error;
@@ -320,7 +320,7 @@ mod tests {
                 panic!("called though it was never ready")
             }
         }
-        let mut service = DispatchLayer::new().layer(Broken(Arc::new(())));
+        let mut service = DispatchLayer::new().layer(Broken);
         poll_fn(|cx| Service::<Request<Full<Bytes>>>::poll_ready(&mut service, cx)).await.unwrap();
         assert!(service.clone().unready.is_none());
         let response = service.oneshot(Request::new(body("{}"))).await.unwrap();

@@ -1,6 +1,7 @@
 //! A gateway in this process, providers to put behind it, and a client to ask it with.
 
-#![allow(dead_code)] // each test binary uses its part
+// Each test binary uses its part, and what fails here fails the test.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 

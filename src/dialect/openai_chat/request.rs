@@ -1,5 +1,7 @@
 //! What a chat completion request says.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::{
@@ -42,10 +44,8 @@ pub(crate) fn add_requirements(body: &[u8], needs: &mut Requirements) {
             }
             // On by default, so only a request that asks for it in so many words is taken to need it.
             "parallel_tool_calls" if value.is_true() => needs.abilities.insert(Ability::ParallelTools),
-            "response_format" => {
-                if value.member("type").and_then(|kind| kind.as_str()).as_deref() == Some("json_schema") {
-                    needs.abilities.insert(Ability::StructuredOutput);
-                }
+            "response_format" if kind(&value).as_deref() == Some("json_schema") => {
+                needs.abilities.insert(Ability::StructuredOutput);
             }
             "reasoning_effort" if value.as_str().is_some_and(|effort| effort != "none") => {
                 needs.abilities.insert(Ability::Reasoning);
@@ -77,8 +77,13 @@ fn add_message(message: &Value<'_>, needs: &mut Requirements) -> u64 {
     text_bytes
 }
 
+/// What an object says that it is.
+fn kind<'a>(value: &Value<'a>) -> Option<Cow<'a, str>> {
+    value.member("type")?.as_str()
+}
+
 fn add_part(part: &Value<'_>, needs: &mut Requirements) -> u64 {
-    match part.member("type").and_then(|kind| kind.as_str()).as_deref() {
+    match kind(part).as_deref() {
         Some("image_url") => {
             needs.abilities.insert(Ability::ImageInput);
             needs.input_tokens += TOKENS_PER_IMAGE;

@@ -133,7 +133,7 @@ pub(super) fn kind(status: Option<StatusCode>, words: &Words) -> FaultKind {
     let said = |code: &&str| words.codes.iter().any(|said| said.eq_ignore_ascii_case(code));
     let matches = |rule: &&Rule| {
         rule.statuses.contain(status)
-            && (rule.codes.iter().any(|code| said(code)) || rule.phrases.iter().any(|phrase| message.contains(phrase)))
+            && (rule.codes.iter().any(said) || rule.phrases.iter().any(|phrase| message.contains(phrase)))
     };
     let by_rule = RULES.iter().find(matches).map(|rule| rule.kind);
     by_rule.unwrap_or_else(|| match status {
