@@ -206,16 +206,14 @@ fn skip_whitespace(text: &[u8], mut at: usize) -> usize {
 
 /// The end of the string whose opening quote is at `at`.
 fn skip_string(text: &[u8], at: usize) -> Result<usize, Malformed> {
-    /// Most strings are keys and words: looking for their end costs more to set up than to do.
+    /// Most strings are keys and words: setting out to find their end costs more than finding it.
     const SHORT: usize = 24;
     let mut from = at + 1;
-    let near = text.len().min(from + SHORT);
-    while from < near {
-        match text[from] {
-            b'"' => return Ok(from + 1),
-            b'\\' => from += 2,
-            _ => from += 1,
-        }
+    let near = &text[from..text.len().min(from + SHORT)];
+    match near.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+        Some(found) if near[found] == b'"' => return Ok(from + found + 1),
+        Some(found) => from += found + 2,
+        None => from += near.len(),
     }
     loop {
         let rest = text.get(from..).unwrap_or_default();
@@ -243,25 +241,35 @@ fn skip_value(text: &[u8], at: usize) -> Result<usize, Malformed> {
 
 fn skip_container(text: &[u8], mut at: usize) -> Result<usize, Malformed> {
     let mut depth = 0_usize;
-    while let Some(byte) = text.get(at) {
-        at = match byte {
-            b'"' => skip_string(text, at)?,
-            b'{' | b'[' => {
-                depth += 1;
-                at + 1
+    while let Some(found) = text[at..].iter().position(|byte| STRUCTURAL[usize::from(*byte)]) {
+        at += found;
+        match text[at] {
+            b'"' => {
+                at = skip_string(text, at)?;
+                continue;
             }
-            b'}' | b']' => {
-                depth -= 1;
-                at + 1
-            }
-            _ => at + 1,
-        };
+            b'{' | b'[' => depth += 1,
+            _ => depth -= 1,
+        }
+        at += 1;
         if depth == 0 {
             return Ok(at);
         }
     }
     Err(Malformed { at: text.len() })
 }
+
+/// The bytes by which containers and strings begin and end.
+static STRUCTURAL: [bool; 256] = {
+    let mut table = [false; 256];
+    let bytes = b"{}[]\"";
+    let mut index = 0;
+    while index < bytes.len() {
+        table[bytes[index] as usize] = true;
+        index += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

@@ -195,46 +195,44 @@ fn without_key(query: &str) -> Option<String> {
 }
 
 /// What belongs to one connection and does not go on to the next: RFC 9110, section 7.6.1.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
-/// What is between the client and us: its address for us, its framing, and what proves who it is.
-const CLIENTS_OWN: [HeaderName; 8] = [
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::EXPECT,
-    header::AUTHORIZATION,
-    header::COOKIE,
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("api-key"),
-    HeaderName::from_static("x-goog-api-key"),
-];
+/// What is between the client and us: our address, its framing, what proves who it is, and what it asks of us.
+fn is_the_clients_own(name: &str) -> bool {
+    matches!(
+        name,
+        "host" | "content-length" | "expect" | "authorization" | "cookie" | "x-api-key" | "api-key" | "x-goog-api-key"
+    ) || name.starts_with("x-failover-")
+}
 
 fn strip_request(headers: &mut HeaderMap) {
-    let ours: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with("x-failover-")).cloned().collect();
-    ours.iter().chain(&CLIENTS_OWN).for_each(|name| _ = headers.remove(name));
-    strip_hop_by_hop(headers);
+    strip(headers, is_the_clients_own);
 }
 
 fn strip_response(headers: &mut HeaderMap) {
-    headers.remove(header::SET_COOKIE);
-    strip_hop_by_hop(headers);
+    strip(headers, |name| name == "set-cookie");
 }
 
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
+/// Takes out what is hop by hop, by its nature or because `connection` names it, and what is unwanted besides.
+fn strip(headers: &mut HeaderMap, unwanted: fn(&str) -> bool) {
     let connection = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let named: Vec<HeaderName> =
-        connection.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
-    named.iter().chain(&HOP_BY_HOP).for_each(|name| _ = headers.remove(name));
+    let named = connection.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok());
+    let by_name = headers.keys().filter(|name| is_hop_by_hop(name.as_str()) || unwanted(name.as_str())).cloned();
+    let stripped: Vec<HeaderName> = by_name.chain(named).collect();
+    stripped.iter().for_each(|name| _ = headers.remove(name));
 }
 
 #[cfg(test)]

@@ -23,8 +23,11 @@ class RawProvider:
     def __init__(self, *answer: bytes, moment: float = 0.0) -> None:
         self.answer: Sequence[bytes] = answer
         self.received: list[RawRequest] = []
+        # When each piece went out, by `time.monotonic`.
+        self.sent: list[float] = []
         self._moment = moment
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     @property
@@ -36,17 +39,18 @@ class RawProvider:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Wakes `accept`, which closing alone does not.
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self._stopped.set()
         self._thread.join(PATIENCE)
+        self._listener.close()
 
     def _run(self) -> None:
-        while True:
+        # Closing a listener does not wake its `accept`.
+        self._listener.settimeout(0.05)
+        while not self._stopped.is_set():
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                return
+            except TimeoutError:
+                continue
             with connection:
                 connection.settimeout(PATIENCE)
                 try:
@@ -72,6 +76,7 @@ class RawProvider:
             body += connection.recv(65536)
         self.received.append(RawRequest(head, body))
         for piece in self.answer:
+            self.sent.append(time.monotonic())
             connection.sendall(piece)
             time.sleep(self._moment)
 
