@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// Keeps calls away from targets that fail: see the [module](crate::circuit_breaker).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct CircuitBreakerLayer<C = StatusClassifier> {
     circuits: CircuitRegistry,
     classifier: C,
@@ -17,6 +17,13 @@ impl CircuitBreakerLayer {
     #[must_use]
     pub fn new(circuits: CircuitRegistry) -> Self {
         CircuitBreakerLayer { circuits, classifier: StatusClassifier }
+    }
+}
+
+// For this classifier only, or the type of `CircuitBreakerLayer::default()` could not be inferred.
+impl Default for CircuitBreakerLayer {
+    fn default() -> Self {
+        Self::new(CircuitRegistry::default())
     }
 }
 

@@ -206,14 +206,16 @@ fn skip_whitespace(text: &[u8], mut at: usize) -> usize {
 
 /// The end of the string whose opening quote is at `at`.
 fn skip_string(text: &[u8], at: usize) -> Result<usize, Malformed> {
-    /// Most strings are keys and words: setting out to find their end costs more than finding it.
-    const SHORT: usize = 24;
+    // Most strings are keys and words: setting out to find their end costs more than finding it, word by word.
+    const WORDS: usize = 4;
     let mut from = at + 1;
-    let near = &text[from..text.len().min(from + SHORT)];
-    match near.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
-        Some(found) if near[found] == b'"' => return Ok(from + found + 1),
-        Some(found) => from += found + 2,
-        None => from += near.len(),
+    for _ in 0..WORDS {
+        let Some(word) = text.get(from..).and_then(<[u8]>::first_chunk) else { break };
+        match quote_or_escape(u64::from_le_bytes(*word)) {
+            None => from += word.len(),
+            Some(found) if word[found] == b'"' => return Ok(from + found + 1),
+            Some(found) => from += found + 2,
+        }
     }
     loop {
         let rest = text.get(from..).unwrap_or_default();
@@ -223,6 +225,15 @@ fn skip_string(text: &[u8], at: usize) -> Result<usize, Malformed> {
             None => return Err(Malformed { at: text.len() }),
         }
     }
+}
+
+/// The first of eight bytes that is a quote or a backslash.
+fn quote_or_escape(word: u64) -> Option<usize> {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    // A byte's high bit is set where the byte is zero; below the first of them, that is exact.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+    let found = zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')));
+    (found != 0).then(|| found.trailing_zeros() as usize / 8)
 }
 
 /// The end of the value that begins at `at`.
@@ -296,6 +307,20 @@ mod tests {
         );
         assert_eq!(members("{}"), []);
         assert_eq!(members("[1]"), []);
+    }
+
+    #[test]
+    fn strings_of_every_length_and_escape_end_where_they_end() {
+        for length in 0..80 {
+            for escape in 0..length {
+                let mut string = vec![b'x'; length];
+                string[escape] = b'\\';
+                let text = [b"\"", &string[..], b"\"\"}"].concat();
+                let expected = if escape + 1 == length { length + 3 } else { length + 2 };
+                assert_eq!(skip_string(&text, 0), Ok(expected), "{length}, {escape}");
+                assert!(skip_string(&text[..length + 1], 0).is_err());
+            }
+        }
     }
 
     #[test]
