@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::{BoxError, Fault, circuit_breaker::circuit::Permit};
+use crate::{BoxError, Fault, circuit_breaker::permit::Permits};
 
 pin_project! {
     /// A body whose end is the verdict on its call: whole, broken off, or (dropped before either) none.
@@ -20,21 +20,21 @@ pin_project! {
 }
 
 #[derive(Debug, Default)]
-struct Verdict(Option<Permit>);
+struct Verdict(Option<Permits>);
 
 impl Verdict {
     fn succeed(&mut self) {
-        self.0.take().into_iter().for_each(Permit::succeed);
+        self.0.take().into_iter().for_each(Permits::succeed);
     }
 
     fn fail(&mut self, fault: &Fault) {
-        self.0.take().into_iter().for_each(|permit| permit.fail(fault));
+        self.0.take().into_iter().for_each(|permits| permits.fail(fault));
     }
 }
 
 impl<B: Body> VerdictBody<B> {
-    pub(super) fn new(inner: B, permit: Option<Permit>) -> Self {
-        let mut verdict = Verdict(permit);
+    pub(super) fn new(inner: B, permits: Option<Permits>) -> Self {
+        let mut verdict = Verdict(permits);
         // A body that is over before it begins is not polled by every server.
         if inner.is_end_stream() {
             verdict.succeed();

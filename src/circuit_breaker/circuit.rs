@@ -18,12 +18,15 @@ use tokio::time::Instant;
 
 use crate::{
     CircuitAdvice, Deadline, Fault, FaultKind, Refusal,
-    circuit_breaker::CircuitSettings,
+    circuit_breaker::{
+        CircuitSettings,
+        permit::{Permit, Role},
+    },
     window::{Counts, Window},
 };
 
 /// What a circuit does with calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum CircuitState {
     /// Lets them through.
@@ -57,7 +60,7 @@ impl Word {
 }
 
 #[derive(Debug)]
-pub(crate) struct Circuit {
+pub(super) struct Circuit {
     settings: CircuitSettings,
     word: AtomicU64,
     /// Failures without a success between them.
@@ -82,7 +85,7 @@ struct Cooldown {
 }
 
 impl Circuit {
-    pub(crate) fn new(settings: CircuitSettings) -> Self {
+    pub(super) fn new(settings: CircuitSettings) -> Self {
         let now = Instant::now();
         Circuit {
             window: Window::new(settings.window),
@@ -95,7 +98,7 @@ impl Circuit {
     }
 
     /// The state as calls find it: an open circuit whose time is over admits a probe.
-    pub(crate) fn state(&self) -> CircuitState {
+    pub(super) fn state(&self) -> CircuitState {
         self.word().state()
     }
 
@@ -116,7 +119,7 @@ impl Circuit {
     }
 
     /// Admits a call or refuses it.
-    pub(crate) fn admit(self: &Arc<Self>, last_resort: bool) -> Result<Permit, Refusal> {
+    pub(super) fn admit(self: &Arc<Self>, last_resort: bool) -> Result<Permit, Refusal> {
         let word = self.word();
         if word.state() == CircuitState::Closed {
             return Ok(self.permit(word.epoch(), Role::Ordinary));
@@ -157,7 +160,12 @@ impl Circuit {
     }
 
     fn permit(self: &Arc<Self>, epoch: u64, role: Role) -> Permit {
-        Permit { circuit: self.clone(), epoch, role, given: Instant::now(), slow: false }
+        Permit::new(self.clone(), epoch, role, Instant::now())
+    }
+
+    /// Whether a call that was admitted then is slow by now.
+    pub(super) fn is_slow(&self, since: Instant) -> bool {
+        since.elapsed() >= self.settings.slow_call
     }
 
     fn opening(&self, fault: &Fault) -> Option<Opening> {
@@ -175,7 +183,7 @@ impl Circuit {
     }
 
     /// A verdict on a call that was admitted while the circuit was closed.
-    fn record(&self, epoch: u64, failure: Option<&Fault>, slow: bool) {
+    pub(super) fn record(&self, epoch: u64, failure: Option<&Fault>, slow: bool) {
         if self.word() != Word::new(epoch, CircuitState::Closed) {
             return;
         }
@@ -202,6 +210,80 @@ impl Circuit {
             || (slow && self.settings.is_too_slow(self.window.sum(now)))
         {
             self.open(epoch, opening);
+        }
+    }
+
+    /// A probe, or a last resort, was answered: closes the circuit. Returns the epoch that begins, or nothing when the word
+    /// comes too late.
+    pub(super) fn recovered(&self, epoch: u64, role: Role) -> Option<u64> {
+        let mut cooldown = self.cooldown();
+        self.release_locked(&mut cooldown, epoch, role);
+        (self.word().epoch() == epoch).then(|| self.close_locked(&mut cooldown))
+    }
+
+    /// A probe, a last resort, or a call on probation failed: opens the circuit again, unless the word comes too late.
+    pub(super) fn relapsed(&self, epoch: u64, role: Role, fault: &Fault) {
+        let mut cooldown = self.cooldown();
+        self.release_locked(&mut cooldown, epoch, role);
+        if self.word().epoch() == epoch {
+            if let Some(opening) = self.opening(fault) {
+                self.open_locked(&mut cooldown, opening);
+            }
+        }
+    }
+
+    /// Gives back what a permit holds.
+    pub(super) fn release(&self, epoch: u64, role: Role) {
+        self.release_locked(&mut self.cooldown(), epoch, role);
+    }
+
+    fn release_locked(&self, cooldown: &mut Cooldown, epoch: u64, role: Role) {
+        match role {
+            Role::Probe if self.word().epoch() == epoch => cooldown.probes = cooldown.probes.saturating_sub(1),
+            Role::LastResort => cooldown.last_resort = false,
+            _ => {}
+        }
+    }
+
+    /// Opens the circuit until it is closed or half-opened by hand.
+    pub(super) fn force_open(&self) {
+        let mut cooldown = self.cooldown();
+        let until = Deadline::after(Duration::MAX).instant();
+        *cooldown = Cooldown { until, transient: false, probes: 0, ..*cooldown };
+        self.change(&mut cooldown, CircuitState::Open);
+    }
+
+    /// Closes the circuit and forgets what opened it.
+    pub(super) fn force_closed(&self) {
+        let mut cooldown = self.cooldown();
+        self.openings.store(0, Ordering::Relaxed);
+        self.close_locked(&mut cooldown);
+    }
+
+    /// Half-opens the circuit, unless it is closed.
+    pub(super) fn force_half_open(&self) {
+        let mut cooldown = self.cooldown();
+        if self.word().state() != CircuitState::Closed {
+            *cooldown = Cooldown { until: Instant::now(), transient: true, probes: 0, ..*cooldown };
+            self.change(&mut cooldown, CircuitState::HalfOpen);
+        }
+    }
+
+    /// How the circuit is now.
+    pub(super) fn snapshot(&self, target: Option<&str>, provider: Option<&str>) -> CircuitSnapshot {
+        let now = Instant::now();
+        let Counts([calls, failures, slow_calls]) = self.window.sum(now);
+        let state = self.state();
+        let open_for = (state == CircuitState::Open).then(|| self.cooldown().until.saturating_duration_since(now));
+        CircuitSnapshot {
+            target: target.map(Into::into),
+            provider: provider.map(Into::into),
+            state,
+            open_for,
+            consecutive_failures: self.consecutive.load(Ordering::Relaxed),
+            calls,
+            failures,
+            slow_calls,
         }
     }
 
@@ -237,93 +319,26 @@ struct Opening {
     transient: bool,
 }
 
-/// How a call was admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    /// By a closed circuit.
-    Ordinary,
-    /// By a half-open one, to find out how the target is.
-    Probe,
-    /// By an open one, because no other target is left.
-    LastResort,
-    /// As a probe that has closed the circuit at its first output: should it break, the circuit opens again.
-    Probation,
-}
-
-/// The right to make one call and to give one verdict on it. Dropped without one, it says nothing.
-#[derive(Debug)]
-pub(crate) struct Permit {
-    circuit: Arc<Circuit>,
-    epoch: u64,
-    role: Role,
-    given: Instant,
-    slow: bool,
-}
-
-impl Permit {
-    /// The answer has begun: a probe has shown what it was sent to show, and other calls wait for its verdict when their
-    /// body ends.
-    pub(crate) fn answering(&mut self) {
-        self.slow = self.given.elapsed() >= self.circuit.settings.slow_call;
-        if matches!(self.role, Role::Ordinary | Role::Probation) {
-            return;
-        }
-        let circuit = self.circuit.clone();
-        let mut cooldown = circuit.cooldown();
-        self.release(&mut cooldown);
-        if circuit.word().epoch() == self.epoch {
-            self.epoch = circuit.close_locked(&mut cooldown);
-            self.role = Role::Probation;
-        }
-    }
-
-    /// The answer is whole.
-    pub(crate) fn succeed(mut self) {
-        self.answering();
-        self.circuit.record(self.epoch, None, self.slow);
-    }
-
-    /// The call failed, or its answer broke off. What the fault says of the target is in the fault table.
-    pub(crate) fn fail(mut self, fault: &Fault) {
-        match fault.policy().circuit {
-            CircuitAdvice::ProvesAlive => return self.succeed(),
-            CircuitAdvice::Neutral => return,
-            CircuitAdvice::Failure | CircuitAdvice::OpenLong => {}
-        }
-        let slow = self.slow || self.given.elapsed() >= self.circuit.settings.slow_call;
-        if self.role == Role::Ordinary {
-            return self.circuit.record(self.epoch, Some(fault), slow);
-        }
-        let circuit = self.circuit.clone();
-        let mut cooldown = circuit.cooldown();
-        self.release(&mut cooldown);
-        if circuit.word().epoch() == self.epoch {
-            if let Some(opening) = circuit.opening(fault) {
-                circuit.open_locked(&mut cooldown, opening);
-            }
-        }
-    }
-
-    /// Gives back what the permit holds, once.
-    fn release(&mut self, cooldown: &mut Cooldown) {
-        match self.role {
-            Role::Probe if self.circuit.word().epoch() == self.epoch => {
-                cooldown.probes = cooldown.probes.saturating_sub(1);
-            }
-            Role::LastResort => cooldown.last_resort = false,
-            _ => {}
-        }
-        self.role = Role::Ordinary;
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if matches!(self.role, Role::Probe | Role::LastResort) {
-            let circuit = self.circuit.clone();
-            self.release(&mut circuit.cooldown());
-        }
-    }
+/// A circuit at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CircuitSnapshot {
+    /// The target's name, for a target's circuit.
+    pub target: Option<Box<str>>,
+    /// The provider's name, for a provider's. A circuit of neither is that of a single upstream.
+    pub provider: Option<Box<str>>,
+    /// What it does with calls.
+    pub state: CircuitState,
+    /// How much longer it stays open, where it is.
+    pub open_for: Option<Duration>,
+    /// Failures without a success between them.
+    pub consecutive_failures: u32,
+    /// Calls in the window that were judged.
+    pub calls: u64,
+    /// Those of them that failed.
+    pub failures: u64,
+    /// Those of them that were slow.
+    pub slow_calls: u64,
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 
 use crate::{
     BoxError, Classify, ResponseBody,
-    circuit_breaker::{VerdictBody, circuit::Permit},
+    circuit_breaker::{VerdictBody, permit::Permits},
     guard::Guarded,
 };
 
@@ -21,15 +21,15 @@ pin_project! {
     pub struct ResponseFuture<F, C> {
         #[pin]
         inner: Guarded<F>,
-        // Dropped before its end, the permit says nothing: nobody waited to see how the call would end.
-        permit: Option<Permit>,
+        // Dropped before its end, they say nothing: nobody waited to see how the call would end.
+        permits: Option<Permits>,
         classifier: C,
     }
 }
 
 impl<F, C> ResponseFuture<F, C> {
-    pub(super) fn new(inner: Guarded<F>, permit: Option<Permit>, classifier: C) -> Self {
-        ResponseFuture { inner, permit, classifier }
+    pub(super) fn new(inner: Guarded<F>, permits: Option<Permits>, classifier: C) -> Self {
+        ResponseFuture { inner, permits, classifier }
     }
 }
 
@@ -46,13 +46,13 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let result = ready!(this.inner.poll(cx));
-        let mut permit = this.permit.take();
-        if permit.is_some() {
+        let mut permits = this.permits.take();
+        if permits.is_some() {
             match this.classifier.classify(&result) {
-                Some(fault) => permit.take().into_iter().for_each(|permit| permit.fail(&fault)),
-                None => permit.iter_mut().for_each(Permit::answering),
+                Some(fault) => permits.take().into_iter().for_each(|permits| permits.fail(&fault)),
+                None => permits.iter_mut().for_each(Permits::answering),
             }
         }
-        Poll::Ready(result.map(|response| response.map(|body| VerdictBody::new(body, permit))))
+        Poll::Ready(result.map(|response| response.map(|body| VerdictBody::new(body, permits))))
     }
 }

@@ -27,9 +27,10 @@
 //! # }
 //! ```
 //!
-//! A circuit belongs to a [`Target`](crate::Target): the one in the request's
-//! [`RequestContext`](crate::RequestContext), or a single nameless one where there is none, so that the layer also works
-//! on a plain client or on a server. It opens after failures in a row, on the share of failures or of slow calls in a
+//! A circuit belongs to a [`Target`](crate::Target), the one in the request's
+//! [`RequestContext`](crate::RequestContext), or to a [`Provider`](crate::Provider): an address that cannot be reached or a
+//! rejected key concerns all of a provider's targets, a model that is overloaded only itself. Where a request is for no
+//! target there is a single nameless one, so that the layer also works on a plain client or on a server. A circuit opens after failures in a row, on the share of failures or of slow calls in a
 //! sliding window, or at once where a failure says so (a rejected key, a long `Retry-After`): see [`CircuitSettings`].
 //! What counts as a failure is in the [fault table](crate::FaultKind::policy).
 //!
@@ -43,14 +44,15 @@ mod body;
 mod circuit;
 mod future;
 mod layer;
+mod permit;
 mod registry;
 mod service;
 mod settings;
 
 pub use body::VerdictBody;
-pub use circuit::CircuitState;
+pub use circuit::{CircuitSnapshot, CircuitState};
 pub use future::ResponseFuture;
 pub use layer::CircuitBreakerLayer;
 pub use registry::CircuitRegistry;
 pub use service::CircuitBreaker;
-pub use settings::CircuitSettings;
+pub use settings::{CircuitRules, CircuitSettings};

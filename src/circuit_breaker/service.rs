@@ -44,10 +44,10 @@ where
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
         let context = RequestContext::of(request.extensions());
         let last_resort = context.is_some_and(RequestContext::is_last_resort);
-        match self.circuits.circuit(context.and_then(RequestContext::target)).admit(last_resort) {
-            Ok(permit) => {
+        match self.circuits.admit(context.and_then(RequestContext::target), last_resort) {
+            Ok(permits) => {
                 let call = Guarded::called(self.inner.call(request));
-                ResponseFuture::new(call, Some(permit), self.classifier.clone())
+                ResponseFuture::new(call, Some(permits), self.classifier.clone())
             }
             Err(refusal) => ResponseFuture::new(Guarded::refused(refusal, &request), None, self.classifier.clone()),
         }

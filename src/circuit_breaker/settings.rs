@@ -1,8 +1,50 @@
 //! When a circuit opens, and for how long.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
-use crate::window::Counts;
+use crate::{TargetId, window::Counts};
+
+/// By which settings which circuit opens.
+#[derive(Clone, Debug, Default)]
+pub struct CircuitRules {
+    default: CircuitSettings,
+    targets: HashMap<Box<str>, CircuitSettings>,
+    providers: HashMap<Box<str>, CircuitSettings>,
+}
+
+impl CircuitRules {
+    /// Settings of a target's own, by its [`TargetId`].
+    #[must_use]
+    pub fn with_target(mut self, id: impl Into<Box<str>>, settings: CircuitSettings) -> Self {
+        self.targets.insert(id.into(), settings);
+        self
+    }
+
+    /// Settings of a provider's own, by its name. They are not its targets'.
+    #[must_use]
+    pub fn with_provider(mut self, name: impl Into<Box<str>>, settings: CircuitSettings) -> Self {
+        self.providers.insert(name.into(), settings);
+        self
+    }
+
+    pub(super) fn general(&self) -> &CircuitSettings {
+        &self.default
+    }
+
+    pub(super) fn of_target(&self, id: &TargetId) -> &CircuitSettings {
+        self.targets.get(id.as_str()).unwrap_or(&self.default)
+    }
+
+    pub(super) fn of_provider(&self, name: &str) -> &CircuitSettings {
+        self.providers.get(name).unwrap_or(&self.default)
+    }
+}
+
+impl From<CircuitSettings> for CircuitRules {
+    fn from(default: CircuitSettings) -> Self {
+        CircuitRules { default, ..Default::default() }
+    }
+}
 
 /// When a circuit opens, and for how long. The defaults are good for an LLM provider.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -3,7 +3,7 @@
 use super::{Config, Policy, RouteConfig};
 use crate::{
     FailoverStack,
-    circuit_breaker::CircuitRegistry,
+    circuit_breaker::{CircuitRegistry, CircuitRules},
     failover::FailoverLayer,
     retry::{Backoff, RetryBudget, RetryLayer},
     timeout::TimeoutLayer,
@@ -13,8 +13,12 @@ impl Config {
     /// The circuits of all targets; every route's stack is to have the same.
     #[must_use]
     pub fn circuits(&self) -> CircuitRegistry {
-        let by_target = self.breakers.iter().map(|(id, settings)| (id.as_str(), *settings));
-        CircuitRegistry::with_targets(self.default_breaker, by_target)
+        let rules = CircuitRules::from(self.default_breaker);
+        let rules = self.breakers.iter().fold(rules, |rules, (id, settings)| rules.with_target(id.as_str(), *settings));
+        let providers = self.provider_breakers.iter();
+        CircuitRegistry::new(
+            providers.fold(rules, |rules, (name, settings)| rules.with_provider(name.as_str(), *settings)),
+        )
     }
 }
 
