@@ -144,10 +144,26 @@ impl RequestContext {
         self.shared.outline.get()
     }
 
-    /// What it needs, where that was derived.
+    /// What the request needs: what was [set](Self::set_requirements), or else what its body and its caller say. That is
+    /// derived when it is first asked for; `None` where there is nothing to derive it from.
     #[must_use]
     pub fn requirements(&self) -> Option<&Requirements> {
-        self.shared.requirements.get()
+        let (asked, outline) = (self.asked(), self.outline());
+        if asked.is_none() && outline.is_none() {
+            return self.shared.requirements.get();
+        }
+        Some(self.shared.requirements.get_or_init(|| {
+            let mut needs = asked.cloned().unwrap_or_default();
+            outline.into_iter().for_each(|outline| outline.add_requirements(&mut needs));
+            needs
+        }))
+    }
+
+    /// Whether the request may need something that not every target has for sure, even one that is capable of everything:
+    /// tags, say. What its body needs is not looked at.
+    #[must_use]
+    pub fn is_particular(&self) -> bool {
+        self.asked().is_some() || self.shared.requirements.get().is_some()
     }
 
     /// What its caller needs beyond what its body shows.
@@ -156,7 +172,7 @@ impl RequestContext {
         self.shared.asked.get()
     }
 
-    /// Records what it needs; a second word does not count.
+    /// Says what it needs, whatever its body shows; a second word does not count.
     pub fn set_requirements(&self, requirements: Requirements) {
         let _ = self.shared.requirements.set(requirements);
     }

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::Requirements;
+
 /// What a request's JSON body says at its top: where its model stands, and whether it asks for a stream.
 #[derive(Clone, Debug)]
 pub struct RequestOutline {
@@ -12,11 +14,18 @@ pub struct RequestOutline {
     /// A repeated key is legal JSON. Most parsers take the last one; all of them are replaced.
     earlier_models: Vec<Range<usize>>,
     streaming: bool,
+    /// Adds what a body of its dialect says to what the request needs.
+    add_requirements: fn(&[u8], &mut Requirements),
 }
 
 impl RequestOutline {
-    pub(crate) fn new(body: Bytes) -> Self {
-        RequestOutline { body, model: None, earlier_models: Vec::new(), streaming: false }
+    pub(crate) fn new(body: Bytes, add_requirements: fn(&[u8], &mut Requirements)) -> Self {
+        RequestOutline { body, model: None, earlier_models: Vec::new(), streaming: false, add_requirements }
+    }
+
+    /// Adds what the body says to what the request needs. Unlike the rest of the outline this takes a second look at it.
+    pub(crate) fn add_requirements(&self, needs: &mut Requirements) {
+        (self.add_requirements)(&self.body, needs);
     }
 
     /// Adds a place where the value of `model` stands, quotes included.
@@ -69,7 +78,7 @@ mod tests {
     use super::*;
 
     fn outline(body: &'static str) -> RequestOutline {
-        let mut outline = RequestOutline::new(Bytes::from_static(body.as_bytes()));
+        let mut outline = RequestOutline::new(Bytes::from_static(body.as_bytes()), |_, _| {});
         let mut from = 0;
         while let Some(at) = body[from..].find("\"old\"") {
             outline.add_model(from + at..from + at + 5);

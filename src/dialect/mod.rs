@@ -11,7 +11,7 @@
 
 use bytes::Bytes;
 
-use crate::{Dialect, Fault, RequestOutline, Requirements};
+use crate::{Dialect, Fault, RequestOutline};
 
 pub(crate) mod json_scan;
 pub(crate) mod openai_chat;
@@ -59,13 +59,6 @@ pub(crate) fn outline(dialect: Dialect, body: &Bytes) -> Option<Result<RequestOu
     match dialect {
         Dialect::OpenAiChat => Some(openai_chat::request::outline(body)),
         _ => None,
-    }
-}
-
-/// Adds what the body says to what the request needs.
-pub(crate) fn add_requirements(dialect: Dialect, body: &[u8], needs: &mut Requirements) {
-    if dialect == Dialect::OpenAiChat {
-        openai_chat::request::add_requirements(body, needs);
     }
 }
 

@@ -15,7 +15,7 @@ use tower::util::Oneshot;
 use tower_service::Service;
 
 use crate::{
-    BoxError, Classify, Deadline, Dialect, Fault, FaultKind, Outcome, RequestContext, Requirements, ResponseBody,
+    BoxError, Classify, Deadline, Dialect, Fault, FaultKind, Outcome, RequestContext, ResponseBody,
     body::{Asker, Collect, collect::CollectError},
     context::AttemptGuard,
     dialect,
@@ -157,11 +157,6 @@ fn prepare(parts: &mut Parts, body: &Bytes, policy: &Policy) -> RequestContext {
         if let Some(Ok(outline)) = dialect::outline(dialect, body) {
             context = context.with_outline(outline);
         }
-    }
-    if context.requirements().is_none() && (policy.selective || context.asked().is_some()) {
-        let mut needs: Requirements = context.asked().cloned().unwrap_or_default();
-        dialect::add_requirements(dialect, body, &mut needs);
-        context.set_requirements(needs);
     }
     context
 }

@@ -18,8 +18,6 @@ pub(super) struct Policy {
     pub(super) last_resort: bool,
     pub(super) total: Duration,
     pub(super) max_body: usize,
-    /// Whether any target lacks anything: only then are a request's needs worth knowing.
-    pub(super) selective: bool,
 }
 
 impl FailoverLayer {
@@ -28,7 +26,6 @@ impl FailoverLayer {
     pub fn new(route: &Route) -> Self {
         let fails_over = |kind: &FaultKind| kind.policy().failover != FailoverAdvice::No;
         let policy = Policy {
-            selective: route.targets().iter().any(|target| !target.capabilities().is_unrestricted()),
             route: route.clone(),
             failover_on: FaultKind::ALL.iter().copied().filter(fails_over).collect(),
             last_resort: true,

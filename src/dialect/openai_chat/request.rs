@@ -15,7 +15,7 @@ const BYTES_PER_TOKEN: u64 = 4;
 const TOKENS_PER_IMAGE: u64 = 85;
 
 pub(crate) fn outline(body: &Bytes) -> Result<RequestOutline, Malformed> {
-    let mut outline = RequestOutline::new(body.clone());
+    let mut outline = RequestOutline::new(body.clone(), add_requirements);
     for member in root_members(body)? {
         let (key, value) = member?;
         match &*key {
@@ -27,7 +27,7 @@ pub(crate) fn outline(body: &Bytes) -> Result<RequestOutline, Malformed> {
     Ok(outline)
 }
 
-pub(crate) fn add_requirements(body: &[u8], needs: &mut Requirements) {
+fn add_requirements(body: &[u8], needs: &mut Requirements) {
     let Ok(members) = root_members(body) else { return };
     let mut text_bytes = 0;
     for (key, value) in members.filter_map(Result::ok) {
