@@ -8,11 +8,13 @@ use crate::{
     circuit_breaker::{CircuitBreaker, CircuitBreakerLayer, CircuitRegistry},
     failover::{Failover, FailoverLayer},
     provider::{Dispatch, ProviderLayer, StreamGuard},
+    rate_limit::{RateLimit, RateLimitLayer, RateLimitRegistry},
     retry::{Retry, RetryLayer},
     timeout::{Timeout, TimeoutLayer},
 };
 
-/// All layers in the order that works: failover, capability filter, retry, circuit breaker, timeout, provider.
+/// All layers in the order that works: failover, capability filter, retry, circuit breaker, rate limit,
+/// timeout, provider.
 ///
 /// Around an HTTP client it is a service that answers from whichever of a route's targets can:
 ///
@@ -41,23 +43,27 @@ use crate::{
 ///     .layer(CapabilityFilterLayer::new())
 ///     .layer(RetryLayer::new())
 ///     .layer(CircuitBreakerLayer::new(circuits))
+///     .layer(RateLimitLayer::new(limits))
 ///     .layer(TimeoutLayer::new())
 ///     .layer(ProviderLayer::new())
 ///     .service(http_client)
 /// ```
 ///
-/// Routes that share targets should share a [`CircuitRegistry`]: see [`with_circuits`](Self::with_circuits).
+/// Routes that share targets should share a [`CircuitRegistry`] and a [`RateLimitRegistry`]: see
+/// [`with_circuits`](Self::with_circuits) and [`with_limits`](Self::with_limits).
 #[derive(Clone, Debug)]
 pub struct FailoverStack {
     failover: FailoverLayer,
     retry: RetryLayer,
     breaker: CircuitBreakerLayer,
+    limits: RateLimitLayer,
     timeout: TimeoutLayer,
     provider: ProviderLayer,
 }
 
 /// What a [`FailoverStack`] makes of a client.
-pub type FailoverService<S> = Failover<CapabilityFilter<Retry<CircuitBreaker<Timeout<StreamGuard<Dispatch<S>>>>>>>;
+pub type FailoverService<S> =
+    Failover<CapabilityFilter<Retry<CircuitBreaker<RateLimit<Timeout<StreamGuard<Dispatch<S>>>>>>>>;
 
 impl FailoverStack {
     /// For a route, with every layer's defaults.
@@ -67,6 +73,7 @@ impl FailoverStack {
             failover: FailoverLayer::new(route),
             retry: RetryLayer::new(),
             breaker: CircuitBreakerLayer::default(),
+            limits: RateLimitLayer::default(),
             timeout: TimeoutLayer::new(),
             provider: ProviderLayer::new(),
         }
@@ -93,6 +100,13 @@ impl FailoverStack {
         self
     }
 
+    /// Keeps within limits whose registry others may share. Without it there are none.
+    #[must_use]
+    pub fn with_limits(mut self, limits: RateLimitRegistry) -> Self {
+        self.limits = RateLimitLayer::new(limits);
+        self
+    }
+
     /// Replaces the timeout layer.
     #[must_use]
     pub fn with_timeout(mut self, timeout: TimeoutLayer) -> Self {
@@ -112,7 +126,8 @@ impl<S> Layer<S> for FailoverStack {
     type Service = FailoverService<S>;
 
     fn layer(&self, client: S) -> Self::Service {
-        let client = self.breaker.layer(self.timeout.layer(self.provider.layer(client)));
+        let client = self.limits.layer(self.timeout.layer(self.provider.layer(client)));
+        let client = self.breaker.layer(client);
         self.failover.layer(CapabilityFilterLayer::new().layer(self.retry.layer(client)))
     }
 }

@@ -372,6 +372,40 @@ async fn targets_are_chosen_by_what_the_request_needs() {
 }
 
 #[tokio::test]
+async fn a_provider_is_not_asked_for_more_than_its_limits() {
+    let (primary, fallback) = simulated().await;
+    let config = |limit: &str, others: &str| {
+        format!(
+            "[providers.p]\ndialect = \"openai-chat\"\nbase_url = \"{}\"\n{limit}\n\
+             [providers.f]\ndialect = \"openai-chat\"\nbase_url = \"{}\"\n{others}\n\
+             [routes.\"*\"]\ntargets = [{{ provider = \"p\" }}, {{ provider = \"f\" }}]\n",
+            primary.base_url(),
+            fallback.base_url()
+        )
+    };
+    let gateway = Served::with_config(&config("requests_per_minute = 2", "requests_per_minute = 1")).await;
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        let (head, body) = ask(post(&gateway, chat(false))).await;
+        let target = head.headers.get("x-failover-target").map(|target| target.to_str().unwrap().to_owned());
+        answers.push((head.status.as_u16(), target, json(&body)["error"]["code"].clone()));
+    }
+    let answered = |by: &str| (200, Some(by.to_owned()), serde_json::Value::Null);
+    let refused = (429, None, "limit_reached".into());
+    assert_eq!(answers, [answered("p/chat"), answered("p/chat"), answered("f/chat"), refused]);
+
+    // One call at a time: while a stream runs, others go elsewhere; when it has ended they come back.
+    let gateway = Served::with_config(&config("max_concurrency = 1", "")).await;
+    primary.set_fault(fault("stall:2"));
+    let running = send(post(&gateway, chat(true))).await;
+    assert!(text(&ask(post(&gateway, chat(false))).await.1).starts_with("[fallback]"));
+    primary.set_fault(SimulatedFault::None);
+    drop(running);
+    eventually("the stream's end is noticed", || primary.aborted_count() == 1).await;
+    assert!(text(&ask(post(&gateway, chat(false))).await.1).starts_with("[primary]"));
+}
+
+#[tokio::test]
 async fn models_and_health_are_told() {
     let (primary, fallback) = simulated().await;
     let served = Served::between(&primary.base_url(), &fallback.base_url(), QUICK).await;

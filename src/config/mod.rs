@@ -48,12 +48,13 @@ pub use self::{
     pattern::Routes,
     policy::{Policy, RetrySettings, TimeoutSettings},
     route::RouteConfig,
+    stack::Shared,
 };
 use self::{
     reader::{Reader, Table},
     route::RouteReader,
 };
-use crate::circuit_breaker::CircuitSettings;
+use crate::{circuit_breaker::CircuitSettings, rate_limit::Limits};
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const DEFAULT_MAX_BODY: usize = 32 << 20;
@@ -73,25 +74,35 @@ pub struct Config {
     pub breakers: BTreeMap<String, CircuitSettings>,
     /// The settings of each provider's circuit, by its name: its own `breaker`, over that of `[defaults]`.
     pub provider_breakers: BTreeMap<String, CircuitSettings>,
+    /// What each provider may be asked, by its name.
+    pub provider_limits: BTreeMap<String, Limits>,
     /// The settings of `[defaults]`.
     pub default_breaker: CircuitSettings,
     /// What works and should not stay, such as a key that stands in the file itself.
     pub warnings: Vec<String>,
 }
 
-impl Config {
-    /// A configuration that comes from no file: these routes, and the defaults of everything else.
-    #[cfg(feature = "gateway")]
-    pub(crate) fn from_parts(routes: Vec<(crate::Route, Policy)>) -> Config {
-        let mut config = Config {
+/// Without a route: everything at its default.
+impl Default for Config {
+    fn default() -> Self {
+        Config {
             listen: DEFAULT_LISTEN,
             max_body: DEFAULT_MAX_BODY,
             routes: Routes::default(),
             breakers: BTreeMap::new(),
             provider_breakers: BTreeMap::new(),
+            provider_limits: BTreeMap::new(),
             default_breaker: CircuitSettings::default(),
             warnings: Vec::new(),
-        };
+        }
+    }
+}
+
+impl Config {
+    /// A configuration that comes from no file: these routes, and the defaults of everything else.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn from_parts(routes: Vec<(crate::Route, Policy)>) -> Config {
+        let mut config = Config::default();
         for (route, policy) in routes {
             let name = route.name().to_owned();
             if let Ok(pattern) = pattern::Pattern::parse(&name) {
@@ -148,8 +159,12 @@ fn read(mut root: Table<'_>) -> Config {
     let breakers = route_reader.breakers;
     root.refuse_for_now(&["auth"]);
     root.finish();
-    let provider_breakers = providers.into_iter().filter_map(|(name, entry)| Some((name, entry?.breaker))).collect();
-    Config { listen, max_body, routes, breakers, provider_breakers, default_breaker, warnings: Vec::new() }
+    let mut config = Config { listen, max_body, routes, breakers, default_breaker, ..Config::default() };
+    for (name, entry) in providers.into_iter().filter_map(|(name, entry)| Some((name, entry?))) {
+        config.provider_breakers.insert(name.clone(), entry.breaker);
+        config.provider_limits.insert(name, entry.limits);
+    }
+    config
 }
 
 fn read_listen(root: &mut Table<'_>) -> Option<SocketAddr> {

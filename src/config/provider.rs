@@ -1,16 +1,17 @@
 //! `[providers.NAME]`: accounts, and where their keys come from.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU32};
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{breaker, reader::Table, value::Value};
-use crate::{Credentials, Dialect, Provider, circuit_breaker::CircuitSettings};
+use crate::{Credentials, Dialect, Provider, circuit_breaker::CircuitSettings, rate_limit::Limits};
 
 /// A provider, and the circuits' settings that its targets inherit.
 pub(super) struct ProviderEntry {
     pub(super) provider: Provider,
     pub(super) breaker: CircuitSettings,
+    pub(super) limits: Limits,
 }
 
 /// The providers by name; `None` for one whose table is wrong, so that a target that names it is not wrong too.
@@ -49,7 +50,11 @@ fn read(name: &str, value: Value<'_>, defaults: CircuitSettings) -> Option<Provi
     let key = table.take("api_key");
     let tags = table.take_strings("tags").unwrap_or_default();
     let breaker = breaker::read(&mut table, defaults);
-    table.refuse_for_now(&["requests_per_minute", "tokens_per_minute", "max_concurrency"]);
+    let mut limit = |name| table.take_u32(name).and_then(NonZeroU32::new);
+    let mut limits = Limits::default();
+    limits.requests_per_minute = limit("requests_per_minute");
+    limits.tokens_per_minute = limit("tokens_per_minute");
+    limits.max_concurrency = limit("max_concurrency");
     table.finish();
 
     // Each is read whether or not the others could be: all mistakes at once. What a key or a URL must be like hardly
@@ -64,7 +69,7 @@ fn read(name: &str, value: Value<'_>, defaults: CircuitSettings) -> Option<Provi
         provider.map_err(|error| url.spot().report(error)).ok()
     });
     dialect?;
-    Some(ProviderEntry { provider: provider?.with_credentials(credentials?).with_tags(tags), breaker })
+    Some(ProviderEntry { provider: provider?.with_credentials(credentials?).with_tags(tags), breaker, limits })
 }
 
 fn read_credentials(value: Value<'_>, dialect: Dialect) -> Option<Credentials> {

@@ -5,14 +5,23 @@ use crate::{
     FailoverStack,
     circuit_breaker::{CircuitRegistry, CircuitRules},
     failover::FailoverLayer,
+    rate_limit::RateLimitRegistry,
     retry::{Backoff, RetryBudget, RetryLayer},
     timeout::TimeoutLayer,
 };
 
 impl Config {
-    /// The circuits of all targets; every route's stack is to have the same.
+    /// What the stacks of all routes are to share. Each call makes it anew.
     #[must_use]
-    pub fn circuits(&self) -> CircuitRegistry {
+    pub fn shared(&self) -> Shared {
+        let limits = self
+            .provider_limits
+            .iter()
+            .fold(RateLimitRegistry::default(), |limits, (name, most)| limits.with_provider(name.as_str(), *most));
+        Shared { circuits: self.circuits(), limits }
+    }
+
+    fn circuits(&self) -> CircuitRegistry {
         let rules = CircuitRules::from(self.default_breaker);
         let rules = self.breakers.iter().fold(rules, |rules, (id, settings)| rules.with_target(id.as_str(), *settings));
         let providers = self.provider_breakers.iter();
@@ -22,10 +31,19 @@ impl Config {
     }
 }
 
+/// What the routes of a configuration share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The circuits of all targets and providers.
+    pub circuits: CircuitRegistry,
+    /// The limits of all providers.
+    pub limits: RateLimitRegistry,
+}
+
 impl RouteConfig {
     /// The layers that serve the route, to be put around an HTTP client. `max_body` is [`Config::max_body`].
     #[must_use]
-    pub fn stack(&self, circuits: &CircuitRegistry, max_body: usize) -> FailoverStack {
+    pub fn stack(&self, shared: &Shared, max_body: usize) -> FailoverStack {
         let Policy { failover_on, last_resort, timeout, retry } = &self.policy;
         let failover = FailoverLayer::new(&self.route)
             .with_failover_on(*failover_on)
@@ -44,7 +62,8 @@ impl RouteConfig {
         FailoverStack::new(&self.route)
             .with_failover(failover)
             .with_retry(retry)
-            .with_circuits(circuits.clone())
+            .with_circuits(shared.circuits.clone())
+            .with_limits(shared.limits.clone())
             .with_timeout(timeout)
     }
 }

@@ -312,8 +312,6 @@ fn a_file_needs_providers_and_routes() {
 fn what_will_come_is_not_unknown() {
     let later = [
         ("auth = {}", "", "", "1:1: auth"),
-        ("", "max_concurrency = 3", "", "5:1: providers.p.max_concurrency"),
-        ("", "requests_per_minute = 3", "", "5:1: providers.p.requests_per_minute"),
         ("", "api_key = { command = ['pass'], refresh = '5m' }", "", ""),
         ("", "api_key = [{ env = 'A' }]", "", "5:11: providers.p.api_key: a list of keys is"),
         ("defaults.meter_streams = true", "", "", "1:10: defaults.meter_streams"),

@@ -67,8 +67,8 @@ impl Gateway {
 
     fn build(config: Config, demo: Option<Demo>) -> Self {
         let client = upstream::client();
-        let circuits = config.circuits();
-        let stacks = config.routes.iter().map(|route| route.stack(&circuits, config.max_body));
+        let shared = config.shared();
+        let stacks = config.routes.iter().map(|route| route.stack(&shared, config.max_body));
         let services = stacks.map(|stack| stack.layer(client.clone())).collect();
         Gateway { inner: Arc::new(Inner { config, services, demo }) }
     }

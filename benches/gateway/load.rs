@@ -1,0 +1,172 @@
+//! A closed loop of requests, on one thread.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, task::JoinSet, time::timeout};
+
+use crate::upstream;
+
+const LENGTH: usize = 1024;
+/// How much longer than a run an answer may take before there is no sense in going on.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    Json,
+    Stream,
+    /// As `Json`, with the first upstream failing.
+    Failover,
+}
+
+/// What a run of a scenario gave.
+#[derive(Clone)]
+pub(crate) struct Measured {
+    /// Sorted, in microseconds.
+    whole: Vec<f64>,
+    /// Sorted, in microseconds.
+    first_byte: Vec<f64>,
+    pub(crate) bad: usize,
+    wall: Duration,
+    pub(crate) cpu: Option<Duration>,
+}
+
+impl Measured {
+    pub(crate) fn p50(&self) -> Option<f64> {
+        quantile(&self.whole, 0.5)
+    }
+
+    pub(crate) fn p99(&self) -> Option<f64> {
+        quantile(&self.whole, 0.99)
+    }
+
+    pub(crate) fn first_byte_p50(&self) -> Option<f64> {
+        quantile(&self.first_byte, 0.5)
+    }
+
+    /// Microseconds for each request.
+    pub(crate) fn cpu_each(&self) -> Option<f64> {
+        let requests = self.whole.len() + self.bad;
+        self.cpu.filter(|_| requests > 0).map(|cpu| cpu.as_secs_f64() * 1e6 / requests as f64)
+    }
+
+    /// The share of one core that was used.
+    pub(crate) fn busy(&self) -> Option<f64> {
+        self.cpu.map(|cpu| cpu.as_secs_f64() / self.wall.as_secs_f64())
+    }
+}
+
+fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
+    sorted.get((sorted.len() as f64 * share) as usize).copied()
+}
+
+/// Connections, and what is sent on them.
+pub(crate) struct Load {
+    address: SocketAddr,
+    body: Bytes,
+    is_stream: bool,
+    senders: Vec<SendRequest<Full<Bytes>>>,
+}
+
+impl Load {
+    pub(crate) async fn open(address: SocketAddr, kind: Kind, connections: usize) -> Load {
+        let is_stream = matches!(kind, Kind::Stream);
+        let head = format!(
+            r#"{{"model":"gpt-4o","stream":{is_stream},"messages":[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":""#
+        );
+        let mut senders = Vec::new();
+        for _ in 0..connections {
+            senders.push(connect(address).await);
+        }
+        Load { address, body: padded(&head, r#""}]}"#), is_stream, senders }
+    }
+
+    /// Returns when the requests that were under way at the end of `time` are answered: they count too.
+    pub(crate) async fn drive(&mut self, time: Duration) -> Measured {
+        let began = Instant::now();
+        let mut connections = JoinSet::new();
+        for mut sender in self.senders.drain(..) {
+            let (address, body, is_stream) = (self.address, self.body.clone(), self.is_stream);
+            connections.spawn(async move {
+                let (mut timings, mut bad) = (Vec::new(), 0);
+                while began.elapsed() < time {
+                    match exchange(&mut sender, address, body.clone(), is_stream).await {
+                        Some(timing) => timings.push(timing),
+                        None => bad += 1,
+                    }
+                    if sender.ready().await.is_err() {
+                        sender = connect(address).await;
+                    }
+                }
+                (sender, timings, bad)
+            });
+        }
+        let mut measured = Measured { whole: Vec::new(), first_byte: Vec::new(), bad: 0, wall: time, cpu: None };
+        let ended = timeout(time + PATIENCE, connections.join_all()).await.expect("every request is answered");
+        for (sender, timings, bad) in ended {
+            self.senders.push(sender);
+            measured.bad += bad;
+            measured.first_byte.extend(timings.iter().map(|(first_byte, _)| first_byte.as_secs_f64() * 1e6));
+            measured.whole.extend(timings.iter().map(|(_, whole)| whole.as_secs_f64() * 1e6));
+        }
+        measured.wall = began.elapsed();
+        measured.whole.sort_by(f64::total_cmp);
+        measured.first_byte.sort_by(f64::total_cmp);
+        measured
+    }
+}
+
+async fn connect(address: SocketAddr) -> SendRequest<Full<Bytes>> {
+    let stream = TcpStream::connect(address).await.expect("the proxy listens");
+    stream.set_nodelay(true).unwrap();
+    let (sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+/// Until the first byte of the body, and until its end; nothing if the answer is not as it should be.
+async fn exchange(
+    sender: &mut SendRequest<Full<Bytes>>,
+    address: SocketAddr,
+    body: Bytes,
+    is_stream: bool,
+) -> Option<(Duration, Duration)> {
+    let request = Request::post("/v1/chat/completions")
+        .header(header::HOST, address.to_string())
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::AUTHORIZATION, "Bearer sk-client")
+        .body(Full::new(body))
+        .unwrap();
+    let began = Instant::now();
+    let mut response = sender.send_request(request).await.ok()?;
+    let (mut first_byte, mut length, mut last) = (None, 0, Bytes::new());
+    while let Some(frame) = response.body_mut().frame().await {
+        first_byte.get_or_insert_with(|| began.elapsed());
+        last = frame.ok()?.into_data().unwrap_or_default();
+        length += last.len();
+    }
+    let whole = began.elapsed();
+    let is_complete = if is_stream { last.ends_with(b"data: [DONE]\n\n") } else { length == LENGTH };
+    (response.status() == StatusCode::OK && is_complete).then_some((first_byte?, whole))
+}
+
+/// Has a provider fail every request, or answer again.
+pub(crate) async fn switch(provider: SocketAddr, fails: bool) {
+    let path = if fails { upstream::FAIL } else { upstream::ANSWER };
+    let request = Request::post(path).header(header::HOST, provider.to_string()).body(Full::default()).unwrap();
+    connect(provider).await.send_request(request).await.expect("the mock answers");
+}
+
+/// 1 KiB of JSON: text between what comes before and after it.
+pub(crate) fn padded(head: &str, tail: &str) -> Bytes {
+    let text = "It is a truth universally acknowledged, that providers are down now and then. ".chars().cycle();
+    let text: String = text.take(LENGTH - head.len() - tail.len()).collect();
+    [head, &text, tail].concat().into()
+}

@@ -1,0 +1,168 @@
+//! The limits of all targets and providers.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::{
+    Provider, Refusal, RequestContext, Requirements, Target, TargetId,
+    rate_limit::limiter::{Limiter, Limits},
+};
+
+/// The limits of all targets and providers, and what is used of them: share one between the routes that share targets.
+///
+/// Cheap to clone. Finding a limit takes no lock; a new target's first call adds one.
+#[derive(Clone)]
+pub struct RateLimitRegistry {
+    inner: Arc<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    default: Limits,
+    by_target: HashMap<Box<str>, Limits>,
+    /// Made when the registry is: there are few providers, and each target of one has to find the same.
+    providers: HashMap<Box<str>, Arc<Limiter>>,
+    targets: ArcSwap<HashMap<TargetId, Found>>,
+    nameless: OnceLock<Found>,
+}
+
+/// The limits that a call has to keep.
+type Found = [Option<Arc<Limiter>>; 2];
+
+/// What a call holds while it runs.
+pub(super) type Held = [Option<OwnedSemaphorePermit>; 2];
+
+impl RateLimitRegistry {
+    /// The same limits for each target, and for calls that are for none.
+    #[must_use]
+    pub fn new(default: Limits) -> Self {
+        RateLimitRegistry { inner: Arc::new(Inner { default, ..Inner::default() }) }
+    }
+
+    /// Limits of a target's own, by its [`TargetId`], instead of the default.
+    ///
+    /// Makes a new registry: what was used so far is not counted in it.
+    #[must_use]
+    pub fn with_target(self, id: impl Into<Box<str>>, limits: Limits) -> Self {
+        self.rebuilt(|inner| _ = inner.by_target.insert(id.into(), limits))
+    }
+
+    /// Limits that all targets of a provider share, beside their own.
+    ///
+    /// Makes a new registry: what was used so far is not counted in it.
+    #[must_use]
+    pub fn with_provider(self, name: impl Into<Box<str>>, limits: Limits) -> Self {
+        self.rebuilt(|inner| {
+            let limiter = Limiter::new(&limits).map(Arc::new);
+            inner.providers.extend(limiter.map(|limiter| (name.into(), limiter)));
+        })
+    }
+
+    fn rebuilt(self, change: impl FnOnce(&mut Inner)) -> Self {
+        let Inner { default, by_target, providers, .. } = &*self.inner;
+        let (by_target, providers) = (by_target.clone(), providers.clone());
+        let mut inner = Inner { default: *default, by_target, providers, ..Inner::default() };
+        change(&mut inner);
+        RateLimitRegistry { inner: Arc::new(inner) }
+    }
+
+    /// Takes what a call needs of all limits that it has to keep.
+    pub(super) fn take(&self, context: Option<&RequestContext>) -> Result<Held, Refusal> {
+        let [own, provider] = self.limiters(context.and_then(RequestContext::target));
+        let tokens = || context.and_then(RequestContext::requirements).map_or(0, tokens);
+        let take = |limiter: Option<Arc<Limiter>>| limiter.map_or(Ok(None), |limiter| limiter.take(tokens));
+        Ok([take(provider)?, take(own)?])
+    }
+
+    fn limiters(&self, target: Option<&Target>) -> Found {
+        let inner = &self.inner;
+        let Some(target) = target else {
+            return inner.nameless.get_or_init(|| [Limiter::new(&inner.default).map(Arc::new), None]).clone();
+        };
+        if let Some(found) = inner.targets.load().get(target.id()) {
+            return found.clone();
+        }
+        self.add(target)
+    }
+
+    #[cold]
+    fn add(&self, target: &Target) -> Found {
+        let inner = &self.inner;
+        let limits = inner.by_target.get(target.id().as_str()).unwrap_or(&inner.default);
+        let provider = target.provider().map(Provider::name).and_then(|name| inner.providers.get(name).cloned());
+        let new = [Limiter::new(limits).map(Arc::new), provider];
+        inner.targets.rcu(|targets| {
+            let mut targets = HashMap::clone(targets);
+            targets.entry(target.id().clone()).or_insert_with(|| new.clone());
+            targets
+        });
+        // Another thread may have been first: its limiter is the one that counts.
+        inner.targets.load().get(target.id()).cloned().unwrap_or(new)
+    }
+}
+
+/// How many tokens a call takes, as providers count them: its input, and the most that it asks to have answered.
+fn tokens(needs: &Requirements) -> u64 {
+    needs.input_tokens.saturating_add(needs.max_output_tokens.unwrap_or(0))
+}
+
+impl Default for RateLimitRegistry {
+    fn default() -> Self {
+        Self::new(Limits::default())
+    }
+}
+
+impl fmt::Debug for RateLimitRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { default, by_target, .. } = &*self.inner;
+        f.debug_struct("RateLimitRegistry")
+            .field("default", default)
+            .field("targets", by_target)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Dialect;
+    use std::num::NonZeroU32;
+
+    fn limits(requests: u32) -> Limits {
+        Limits { requests_per_minute: NonZeroU32::new(requests), ..Limits::default() }
+    }
+
+    fn taken(registry: &RateLimitRegistry, target: Option<&Target>) -> usize {
+        let context = RequestContext::new();
+        let context = target.map_or(context.clone(), |target| context.with_target(target.clone()));
+        (0..100).take_while(|_| registry.take(Some(&context)).is_ok()).count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn targets_have_their_own_limits_and_share_their_providers() {
+        let provider = Provider::new("p", Dialect::OpenAiChat, "http://h").unwrap();
+        let (a, b) = (Target::new(&provider, "a"), Target::new(&provider, "b"));
+        let registry = RateLimitRegistry::default().with_provider("p", limits(5)).with_target("p/a", limits(3));
+        assert_eq!(taken(&registry.clone(), Some(&a)), 3);
+        // The fourth of `a` took one of the provider's too before its own limit refused it.
+        assert_eq!(taken(&registry, Some(&b)), 1);
+        assert_eq!(taken(&registry, Some(&Target::named("other"))), 100);
+        assert_eq!(taken(&RateLimitRegistry::new(limits(2)), None), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokens_are_those_of_the_request() {
+        let limits = Limits { tokens_per_minute: NonZeroU32::new(100), ..Limits::default() };
+        let registry = RateLimitRegistry::new(limits);
+        let context = RequestContext::new();
+        let needs = Requirements { input_tokens: 30, max_output_tokens: Some(20), ..Requirements::default() };
+        context.set_requirements(needs);
+        assert_eq!((0..9).take_while(|_| registry.take(Some(&context)).is_ok()).count(), 2);
+    }
+}
