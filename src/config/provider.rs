@@ -51,10 +51,11 @@ fn read(name: &str, value: Value<'_>, defaults: CircuitSettings) -> Option<Provi
     let tags = table.take_strings("tags").unwrap_or_default();
     let breaker = breaker::read(&mut table, defaults);
     let mut limit = |name| table.take_u32(name).and_then(NonZeroU32::new);
-    let mut limits = Limits::default();
-    limits.requests_per_minute = limit("requests_per_minute");
-    limits.tokens_per_minute = limit("tokens_per_minute");
-    limits.max_concurrency = limit("max_concurrency");
+    let limits = Limits {
+        requests_per_minute: limit("requests_per_minute"),
+        tokens_per_minute: limit("tokens_per_minute"),
+        max_concurrency: limit("max_concurrency"),
+    };
     table.finish();
 
     // Each is read whether or not the others could be: all mistakes at once. What a key or a URL must be like hardly

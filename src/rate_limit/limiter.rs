@@ -47,7 +47,7 @@ pub(super) struct Limiter {
 impl Limiter {
     /// `None` where nothing is limited.
     pub(super) fn new(limits: &Limits) -> Option<Self> {
-        let rate = |per_minute| Rate::direct_with_clock(Quota::per_minute(per_minute), TokioClock::default());
+        let rate = |per_minute| Rate::direct_with_clock(Quota::per_minute(per_minute), TokioClock);
         let calls = |most: NonZeroU32| {
             let most = usize::try_from(most.get()).unwrap_or(usize::MAX);
             Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)))
@@ -65,14 +65,14 @@ impl Limiter {
         let call = self.calls.clone().map(Semaphore::try_acquire_owned).transpose();
         let call = call.map_err(|_| Refusal::LimitReached { retry_after: None })?;
         if let Some(requests) = &self.requests {
-            requests.check().map_err(|until| refusal(until.wait_time_from(TokioClock::default().now())))?;
+            requests.check().map_err(|until| refusal(until.wait_time_from(TokioClock.now())))?;
         }
         if let Some((rate, most)) = &self.tokens {
             // A call that needs more than a minute's worth can be had when the whole minute's is there.
             let tokens = u32::try_from(tokens()).unwrap_or(u32::MAX).min(most.get());
             if let Some(tokens) = NonZeroU32::new(tokens) {
                 if let Ok(Err(until)) = rate.check_n(tokens) {
-                    return Err(refusal(until.wait_time_from(TokioClock::default().now())));
+                    return Err(refusal(until.wait_time_from(TokioClock.now())));
                 }
             }
         }
