@@ -117,7 +117,7 @@ impl Attempt {
 
     /// Records how it ended. The first word counts.
     pub(crate) fn end(&self, outcome: Outcome) {
-        let never_sent = matches!(&outcome, Outcome::Failed(fault) if fault.kind() == FaultKind::Connect);
+        let never_sent = matches!(&outcome, Outcome::Failed(fault) if fault.is_unsent());
         let reached = match &outcome {
             Outcome::Answered => Phase::Answering,
             Outcome::Failed(_) => Phase::Sent,

@@ -56,6 +56,12 @@ impl Credentials {
         self.inner.as_ref().map(|inner| (&inner.name, &inner.value))
     }
 
+    /// Whether the key stands in the bytes.
+    pub(crate) fn are_in(&self, bytes: &[u8]) -> bool {
+        let found = |inner: &ApiKey| memchr::memmem::find(bytes, inner.key.expose_secret().as_bytes()).is_some();
+        self.inner.as_deref().is_some_and(found)
+    }
+
     /// The text with every copy of the key taken out. Providers echo keys in their errors.
     #[must_use]
     pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
@@ -113,6 +119,9 @@ mod tests {
         assert_eq!(credentials.redact("key AIza-1, again AIza-1."), "key [redacted], again [redacted].");
         assert!(matches!(credentials.redact("nothing"), Cow::Borrowed(_)));
         assert_eq!(Credentials::none().redact("AIza-1"), "AIza-1");
+        assert!(
+            credentials.are_in(b"Bearer AIza-1") && !credentials.are_in(b"AIza") && !Credentials::none().are_in(b"")
+        );
     }
 
     #[test]

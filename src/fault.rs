@@ -193,12 +193,23 @@ pub struct Fault {
     message: Cow<'static, str>,
     retry_after: Option<Duration>,
     refusal: Option<Refusal>,
+    circuit: Option<CircuitAdvice>,
+    unsent: bool,
 }
 
 impl Fault {
     /// A failure of that kind; `message` is for people and must not hold a secret.
     pub fn new(kind: FaultKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Fault { kind, status: None, code: None, message: message.into(), retry_after: None, refusal: None }
+        Fault {
+            kind,
+            status: None,
+            code: None,
+            message: message.into(),
+            retry_after: None,
+            refusal: None,
+            circuit: None,
+            unsent: false,
+        }
     }
 
     /// Adds the status that the provider answered with.
@@ -222,16 +233,36 @@ impl Fault {
         self
     }
 
+    /// Says what circuits are to make of this very failure, whatever the table says of its kind: a timeout that the caller
+    /// asked for does not tell that a target is ill.
+    #[must_use]
+    pub fn with_circuit(mut self, circuit: CircuitAdvice) -> Self {
+        self.circuit = Some(circuit);
+        self
+    }
+
+    /// Found before the wire, by whoever was to send the request: says nothing of the target.
+    pub(crate) fn unsent(mut self) -> Self {
+        self.unsent = true;
+        self.with_circuit(CircuitAdvice::Neutral)
+    }
+
+    /// Whether the request never left us.
+    pub(crate) fn is_unsent(&self) -> bool {
+        self.unsent || self.kind == FaultKind::Connect
+    }
+
     /// What kind of failure it is.
     #[must_use]
     pub fn kind(&self) -> FaultKind {
         self.kind
     }
 
-    /// The row of the fault table for its kind.
+    /// The row of the fault table for its kind, but for what was said of this very failure.
     #[must_use]
     pub fn policy(&self) -> FaultPolicy {
-        self.kind.policy()
+        let policy = self.kind.policy();
+        FaultPolicy { circuit: self.circuit.unwrap_or(policy.circuit), ..policy }
     }
 
     /// The status that the provider answered with, if it answered.

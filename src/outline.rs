@@ -14,13 +14,15 @@ pub struct RequestOutline {
     /// A repeated key is legal JSON. Most parsers take the last one; all of them are replaced.
     earlier_models: Vec<Range<usize>>,
     streaming: bool,
+    /// How many answers the client asks for at once.
+    choices: u64,
     /// Adds what a body of its dialect says to what the request needs.
     add_requirements: fn(&[u8], &mut Requirements),
 }
 
 impl RequestOutline {
     pub(crate) fn new(body: Bytes, add_requirements: fn(&[u8], &mut Requirements)) -> Self {
-        RequestOutline { body, model: None, earlier_models: Vec::new(), streaming: false, add_requirements }
+        RequestOutline { body, model: None, earlier_models: Vec::new(), streaming: false, choices: 1, add_requirements }
     }
 
     /// Adds what the body says to what the request needs. Unlike the rest of the outline this takes a second look at it.
@@ -35,6 +37,16 @@ impl RequestOutline {
 
     pub(crate) fn set_streaming(&mut self, streaming: bool) {
         self.streaming = streaming;
+    }
+
+    pub(crate) fn set_choices(&mut self, choices: u64) {
+        self.choices = choices;
+    }
+
+    /// How many answers the client asks for at once.
+    #[must_use]
+    pub fn choices(&self) -> u64 {
+        self.choices
     }
 
     /// Whether the client asks for a stream.

@@ -125,10 +125,10 @@ impl<'a> Iterator for Events<'a> {
                     return Some((data, self.at));
                 }
             } else if let Some(value) = data_field(line) {
-                data = Some(match data {
-                    None => Cow::Borrowed(value),
-                    Some(earlier) => Cow::Owned([&*earlier, b"\n", value].concat()),
-                });
+                match &mut data {
+                    None => data = Some(Cow::Borrowed(value)),
+                    Some(data) => data.to_mut().extend_from_slice(&[b"\n", value].concat()),
+                }
             }
         }
         data.map(|data| (data, self.at))

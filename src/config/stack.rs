@@ -2,7 +2,7 @@
 
 use super::{Config, Policy, RouteConfig};
 use crate::{
-    FailoverStack,
+    FailoverStack, ProviderLayer,
     circuit_breaker::{CircuitRegistry, CircuitRules},
     failover::FailoverLayer,
     rate_limit::RateLimitRegistry,
@@ -59,7 +59,9 @@ impl RouteConfig {
             .with_first_output(timeout.first_output)
             .with_response(timeout.response)
             .with_idle(timeout.idle);
+        let provider = ProviderLayer::new().with_idle(self.policy.timeout.idle);
         FailoverStack::new(&self.route)
+            .with_provider(provider)
             .with_failover(failover)
             .with_retry(retry)
             .with_circuits(shared.circuits.clone())

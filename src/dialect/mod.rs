@@ -62,11 +62,29 @@ pub(crate) fn outline(dialect: Dialect, body: &Bytes) -> Option<Result<RequestOu
     }
 }
 
-/// Reads the data of one event.
-pub(crate) fn stream_event(dialect: Dialect, data: &[u8]) -> StreamEvent {
-    match dialect {
-        Dialect::OpenAiChat => openai_chat::stream::event(data),
-        _ => StreamEvent::Output,
+/// Reads the events of one stream.
+#[derive(Debug)]
+pub(crate) enum StreamReader {
+    OpenAiChat(openai_chat::stream::Reader),
+    /// Of a dialect whose events are not known here: whatever comes is output.
+    Other,
+}
+
+impl StreamReader {
+    /// For a stream in that dialect, of so many answers at once.
+    pub(crate) fn new(dialect: Dialect, choices: u64) -> Self {
+        match dialect {
+            Dialect::OpenAiChat => StreamReader::OpenAiChat(openai_chat::stream::Reader::new(choices)),
+            _ => StreamReader::Other,
+        }
+    }
+
+    /// Reads the data of the next event.
+    pub(crate) fn event(&mut self, data: &[u8]) -> StreamEvent {
+        match self {
+            StreamReader::OpenAiChat(reader) => reader.event(data),
+            StreamReader::Other => StreamEvent::Output,
+        }
     }
 }
 

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use tower_layer::Layer;
 
 use crate::provider::{Dispatch, DispatchLayer, StreamGuard, StreamGuardLayer};
@@ -20,6 +22,13 @@ impl ProviderLayer {
     #[must_use]
     pub const fn with_max_answer(mut self, bytes: usize) -> Self {
         self.stream_guard = self.stream_guard.with_max_answer(bytes);
+        self
+    }
+
+    /// How long a stream that has begun may go on without any progress. Default: 60 s.
+    #[must_use]
+    pub const fn with_idle(mut self, idle: Duration) -> Self {
+        self.stream_guard = self.stream_guard.with_idle(idle);
         self
     }
 }

@@ -1,6 +1,5 @@
 use std::{
     fmt,
-    future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -9,9 +8,8 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::{BoxError, Deadline, Fault, FaultKind, ResponseBody};
+use crate::{BoxError, CircuitAdvice, Deadline, Fault, FaultKind, ResponseBody, body::IdleTimer};
 
 pin_project! {
     /// A body that ends with an error when it is silent for too long or the deadline is past.
@@ -25,42 +23,27 @@ pin_project! {
 
 /// The bounds of a body that still runs.
 struct Bounds {
-    idle: Duration,
+    idle: IdleTimer,
     deadline: Option<Deadline>,
-    last_frame: Instant,
-    // Boxed, and made only for a body that lets one wait: most come whole.
-    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Bounds {
-    fn until(&self) -> Instant {
-        let idle = self.last_frame.checked_add(self.idle).unwrap_or_else(|| Deadline::after(self.idle).instant());
-        self.deadline.map_or(idle, |deadline| deadline.instant().min(idle))
-    }
-
-    /// Ready once a bound is passed. The timer is set anew only when it rings, not for each frame.
+    /// Ready once a bound is passed.
     fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
-        let until = self.until();
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            if until <= Instant::now() {
-                break;
-            }
-            timer.as_mut().reset(until);
-        }
-        let past_deadline = self.deadline.is_some_and(|deadline| deadline.instant() <= until);
-        Poll::Ready(if past_deadline {
+        ready!(self.idle.poll_over(self.deadline, cx));
+        Poll::Ready(if self.deadline.is_some_and(Deadline::is_past) {
+            // However long an answer is, it is not its target's fault that the caller's time is over.
             Fault::new(FaultKind::Timeout, "the answer was not whole when its deadline passed")
+                .with_circuit(CircuitAdvice::Neutral)
         } else {
-            Fault::new(FaultKind::Timeout, format!("the answer paused for {:?}", self.idle))
+            Fault::new(FaultKind::Timeout, format!("the answer paused for {:?}", self.idle.idle()))
         })
     }
 }
 
 impl<B> TimeoutBody<B> {
     pub(super) fn new(inner: B, idle: Duration, deadline: Option<Deadline>) -> Self {
-        let bounds = Bounds { idle, deadline, last_frame: Instant::now(), timer: None };
+        let bounds = Bounds { idle: IdleTimer::new(idle), deadline };
         TimeoutBody { inner: ResponseBody::inner(inner), bounds: Some(bounds), failed: false }
     }
 
@@ -102,7 +85,7 @@ where
             return Poll::Ready(Some(Err(fault.into())));
         };
         if let Some(bounds) = this.bounds {
-            bounds.last_frame = Instant::now();
+            bounds.idle.touch();
         }
         Poll::Ready(frame)
     }
@@ -120,7 +103,7 @@ where
 mod tests {
     use super::*;
     use http_body_util::{BodyExt, StreamBody};
-    use tokio::time::sleep;
+    use tokio::time::{Instant, sleep};
 
     /// A body that sends a byte after each pause, then ends or hangs.
     fn paced(pauses: &'static [u64], ends: bool) -> impl Body<Data = Bytes, Error = std::convert::Infallible> + Unpin {

@@ -9,7 +9,7 @@ use tower_service::Service;
 use crate::{
     RequestContext,
     body::Asker,
-    timeout::{ResponseFuture, TimeoutBody, TimeoutLayer},
+    timeout::{ResponseFuture, TimeoutBody, TimeoutLayer, future::HeadBound},
 };
 
 /// A service whose calls may not be silent for too long: see the [module](crate::timeout).
@@ -24,14 +24,17 @@ impl<S> Timeout<S> {
         Timeout { inner, settings }
     }
 
-    /// How long the response may take.
-    fn head_bound(&self, context: Option<&RequestContext>) -> Duration {
+    /// How long the response may take, and whether that is as long as the settings say.
+    fn head_bound(&self, context: Option<&RequestContext>) -> (Duration, bool) {
         let streaming = context.and_then(RequestContext::outline).is_some_and(|outline| outline.streaming());
-        let mut bound = if streaming { self.settings.first_output } else { self.settings.response };
-        if let Some(most) = context.and_then(RequestContext::asked).and_then(|asked| asked.max_time_to_first_output) {
-            bound = bound.min(most);
+        if !streaming {
+            return (self.settings.response, true);
         }
-        bound
+        let first_output = self.settings.first_output;
+        match context.and_then(RequestContext::asked).and_then(|asked| asked.max_time_to_first_output) {
+            Some(most) if most < first_output => (most, false),
+            _ => (first_output, true),
+        }
     }
 }
 
@@ -49,9 +52,10 @@ where
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
         let context = RequestContext::of(request.extensions());
-        let bound = self.head_bound(context);
+        let (bound, in_full) = self.head_bound(context);
         let deadline = context.and_then(RequestContext::deadline);
         let asker = Asker::of(&request);
-        ResponseFuture::new(self.inner.call(request), bound, deadline, self.settings.idle, asker)
+        let bound = HeadBound { bound, in_full, deadline };
+        ResponseFuture::new(self.inner.call(request), bound, self.settings.idle, asker)
     }
 }

@@ -70,12 +70,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     line = "{:<8} {:<18} {:<18} {:>9} {:>9} {:>8}".format
     terminalreporter.line(line("circuit", "primary", "request", "answers", "seconds", "primary"))
     for cell in cells:
-        answers = f"{cell.answers}/{cell.requests}"
-        reached = cell.reached_primary
-        terminalreporter.line(line(cell.breaker, cell.fault, cell.mode, answers, f"{cell.seconds:.2f}", reached))
+        share, seconds = f"{cell.answers}/{cell.requests}", f"{cell.seconds:.2f}"
+        terminalreporter.line(line(cell.breaker, cell.fault, cell.mode, share, seconds, cell.reached_primary))
     answers, requests = sum(cell.answers for cell in cells), sum(cell.requests for cell in cells)
-    seconds = sum(cell.seconds for cell in cells)
-    terminalreporter.line(f"{answers} of {requests} requests answered in {seconds:.1f} s; \"primary\": how many reached it")
+    total = sum(cell.seconds for cell in cells)
+    terminalreporter.line(f"{answers} of {requests} requests answered in {total:.1f} s")
+    terminalreporter.line("primary: how many tries reached it. circuit: one that stays closed, or opens as usual")
 
 
 @pytest.fixture(scope="session")

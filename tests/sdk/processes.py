@@ -22,7 +22,9 @@ def binary() -> Path:
     target = Path(os.environ.get("CARGO_TARGET_DIR", root / "target"))
     path = Path(os.environ.get("FAILOVER_GATEWAY", target / "release" / "failover-gateway"))
     if not path.exists():
-        raise FileNotFoundError(f"{path}: build it with `cargo build --release --features gateway`, or set FAILOVER_GATEWAY")
+        raise FileNotFoundError(
+            f"{path}: build it with `cargo build --release --features gateway`, or set FAILOVER_GATEWAY"
+        )
     return path
 
 
@@ -92,16 +94,16 @@ class Simulated:
         return next(entry for entry in self._ask("GET", "/simulated") if entry["name"] == name)
 
     def base_url(self, name: str) -> str:
-        return self.provider(name)["base_url"]
+        return str(self.provider(name)["base_url"])
 
     def requests(self, name: str) -> int:
-        return self.provider(name)["requests"]
+        return int(self.provider(name)["requests"])
 
     def set(self, name: str, fault: str) -> None:
         self._ask("POST", f"/simulated/{name}/{fault}")
 
     def received(self, name: str) -> list[dict[str, Any]]:
-        return self._ask("GET", f"/simulated/{name}/received")
+        return list(self._ask("GET", f"/simulated/{name}/received"))
 
     def reset(self) -> None:
         """All healthy, nothing remembered."""

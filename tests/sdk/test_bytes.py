@@ -15,18 +15,20 @@ from raw_provider import RawProvider, chunk, chunked_head, response
 Starter = Callable[..., Gateway]
 
 # White space, numbers, escapes and fields that any parser would write otherwise; `model` in places that are not it.
-REQUEST = rb"""{ "temperature":1.0e+02 ,"x_model":"gpt-4o", "seed":123456789012345678901234567890,
-	"x_unknown" : {"model":"gpt-4o", "n":[1e3, -0.0, 1E-7, 0.10, 1.0]},"model" : "gpt-4o" ,
-  "messages":[{"role":"user","content":"caf\u00e9 \ud83d\ude00 \/ """ + "größe 数字".encode() + rb""" \"model\":\"gpt-4o\""}],
-  "user":"a\u0000b", "stop":null,"z":1,"z":2}  
-"""
+REQUEST = (
+    r"""{ "temperature":1.0e+02 ,"x_model":"gpt-4o", "seed":123456789012345678901234567890,
+  "x_unknown" : {"model":"gpt-4o", "n":[1e3, -0.0, 1E-7, 0.10, 1.0]},"model" : "gpt-4o" ,
+  "messages":[{"role":"user","content":"caf\u00e9 \ud83d\ude00 \/ größe 数字 \"model\":\"gpt-4o\""}],
+  "user":"a\u0000b", "stop":null,"z":1,"z":2}""".encode()
+    + b"\t \n"
+)
 
-RESPONSE = rb"""
+RESPONSE = r"""
 {"id":"chatcmpl-odd","object":"chat.completion","created":1.7e9 ,  "model":"of-the-provider","choices":[ {"index":0,
-"message":{"role":"assistant","content":"caf\u00e9 \ud83d\ude00 \/ """ + "größe".encode() + rb"""","x":[1.0e+02,-0.0]},
+"message":{"role":"assistant","content":"caf\u00e9 \ud83d\ude00 \/ größe","x":[1.0e+02,-0.0]},
 "logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3,
 "big":123456789012345678901234567890},"z":null, "z":1e3}
-""".replace(b"\n", b"\r\n")
+""".replace("\n", "\r\n").encode()
 
 
 def stream_chunk(delta: str, finish: str = "null") -> str:
@@ -56,7 +58,7 @@ def post(url: str, body: bytes, **headers: str) -> httpx2.Response:
         return http.post(f"{url}/chat/completions", content=body, headers={**content_type, **headers})
 
 
-@pytest.mark.parametrize("model", [None, "a/model \u00fc \"x\""], ids=["passed through", "replaced"])
+@pytest.mark.parametrize("model", [None, 'a/model \u00fc "x"'], ids=["passed through", "replaced"])
 def test_of_a_request_only_the_model_changes(model: str | None, start_gateway: Starter) -> None:
     with RawProvider(response(RESPONSE, "application/json")) as provider:
         if model is None:
@@ -122,7 +124,7 @@ def test_an_event_does_not_wait_for_the_next(start_gateway: Starter) -> None:
 
 
 def test_an_error_of_the_request_is_not_touched(start_gateway: Starter) -> None:
-    body = rb'{"error" : {"message":"caf\u00e9 \/ is too hot","type":"invalid_request_error","param":"x","code":1e3}}' + b"\r\n"
+    body = rb'{"error" : {"message":"caf\u00e9 \/ is too hot","type":"invalid_request_error","param":"x","code":1e3}}'
     with RawProvider(response(body, "application/json", status="422 Unprocessable Entity")) as provider:
         gateway = start_gateway(primary_url=provider.base_url)
         answer = post(f"{gateway.url}/v1", REQUEST)

@@ -56,7 +56,7 @@ class Itinerary(Strict):
     guide: str | None
 
 
-TOOLS = {"get_weather": GetWeather, "book_table": BookTable}
+TOOLS: dict[str, type[Strict]] = {"get_weather": GetWeather, "book_table": BookTable}
 TOOL_PARAMETERS = [openai.pydantic_function_tool(model, name=name) for name, model in TOOLS.items()]
 
 
@@ -273,9 +273,7 @@ def test_the_sync_client_fails_over(gateway: Gateway, simulated: Simulated) -> N
 
 def sync_client(gateway: Gateway) -> OpenAI:
     http_client = httpx2.Client(trust_env=False)
-    return OpenAI(
-        base_url=f"{gateway.url}/v1", api_key="sk-client", max_retries=0, timeout=20, http_client=http_client
-    )
+    return OpenAI(base_url=f"{gateway.url}/v1", api_key="sk-client", max_retries=0, timeout=20, http_client=http_client)
 
 
 def ask_and_fail(gateway: Gateway, stream: bool, model: str = MODEL) -> openai.APIStatusError:

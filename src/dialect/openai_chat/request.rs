@@ -21,6 +21,7 @@ pub(crate) fn outline(body: &Bytes) -> Result<RequestOutline, Malformed> {
         match &*key {
             "model" if value.is_string() => outline.add_model(value.range()),
             "stream" => outline.set_streaming(value.is_true()),
+            "n" => outline.set_choices(value.as_u64().unwrap_or(1)),
             _ => {}
         }
     }

@@ -5,43 +5,85 @@ use crate::dialect::{
     json_scan::{Malformed, Value, root_members},
 };
 
-/// Reads the data of one event.
-pub(crate) fn event(data: &[u8]) -> StreamEvent {
-    if data.trim_ascii() == b"[DONE]" {
-        return StreamEvent::Terminal;
-    }
-    chunk(data).unwrap_or(StreamEvent::Malformed)
+/// Reads the events of one stream. Of several answers at once, each has a finish reason of its own.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    choices: u64,
+    /// Those that have begun and those that are whole, a bit for each index. Beyond 64 nobody asks.
+    begun: u64,
+    finished: u64,
 }
 
-fn chunk(data: &[u8]) -> Result<StreamEvent, Malformed> {
-    let (mut output, mut finished, mut error) = (false, false, false);
-    for member in root_members(data)? {
-        let (key, value) = member?;
-        match &*key {
-            "error" => error |= !value.is_null(),
-            "choices" => {
-                for choice in value.elements() {
-                    for member in choice?.members() {
-                        let (key, value) = member?;
-                        match &*key {
-                            "delta" => output |= has_output(&value)?,
-                            // OpenRouter's way to say that the provider behind it gave up.
-                            "finish_reason" if value.json() == b"\"error\"" => error = true,
-                            "finish_reason" => finished |= value.is_string(),
-                            _ => {}
-                        }
+impl Reader {
+    /// For a stream of so many answers.
+    pub(crate) fn new(choices: u64) -> Self {
+        Reader { choices, begun: 0, finished: 0 }
+    }
+
+    /// Reads the data of the next event.
+    pub(crate) fn event(&mut self, data: &[u8]) -> StreamEvent {
+        if data.trim_ascii() == b"[DONE]" {
+            return StreamEvent::Terminal;
+        }
+        self.chunk(data).unwrap_or(StreamEvent::Malformed)
+    }
+
+    fn chunk(&mut self, data: &[u8]) -> Result<StreamEvent, Malformed> {
+        let (mut output, mut error) = (false, false);
+        let (mut begun, mut finished) = (self.begun, self.finished);
+        for member in root_members(data)? {
+            let (key, value) = member?;
+            match &*key {
+                "error" => error |= !value.is_null(),
+                "choices" => {
+                    for choice in value.elements() {
+                        let choice = read_choice(&choice?)?;
+                        let bit = 1_u64.checked_shl(choice.index).unwrap_or(0);
+                        begun |= bit;
+                        finished |= if choice.finished { bit } else { 0 };
+                        output |= choice.output;
+                        error |= choice.error;
                     }
                 }
+                _ => {}
             }
+        }
+        // Only now: what cannot be read to its end says nothing.
+        let news = finished != self.finished;
+        (self.begun, self.finished) = (begun, finished);
+        let all = finished == begun && u64::from(finished.count_ones()) >= self.choices.min(64);
+        Ok(match (error, news && all, output || news) {
+            (true, ..) => StreamEvent::Error,
+            (_, true, _) => StreamEvent::Finish,
+            (_, _, true) => StreamEvent::Output,
+            (_, _, _) => StreamEvent::Preamble,
+        })
+    }
+}
+
+#[derive(Default)]
+struct Choice {
+    index: u32,
+    output: bool,
+    finished: bool,
+    error: bool,
+}
+
+fn read_choice(value: &Value<'_>) -> Result<Choice, Malformed> {
+    let mut choice = Choice::default();
+    for member in value.members() {
+        let (key, value) = member?;
+        match &*key {
+            "index" => choice.index = value.as_u64().and_then(|index| index.try_into().ok()).unwrap_or(0),
+            "delta" => choice.output = has_output(&value)?,
+            // OpenRouter's way to say that the provider behind it gave up.
+            "finish_reason" if value.json() == b"\"error\"" => choice.error = true,
+            // Some servers send an empty one in every chunk.
+            "finish_reason" => choice.finished = value.is_string() && value.json() != b"\"\"",
             _ => {}
         }
     }
-    Ok(match (error, finished, output) {
-        (true, ..) => StreamEvent::Error,
-        (_, true, _) => StreamEvent::Finish,
-        (_, _, true) => StreamEvent::Output,
-        (_, _, _) => StreamEvent::Preamble,
-    })
+    Ok(choice)
 }
 
 /// Whether a delta brings anything to the reader: text, a tool call, reasoning in any server's spelling. The role
@@ -60,6 +102,10 @@ fn has_output(delta: &Value<'_>) -> Result<bool, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn event(data: &[u8]) -> StreamEvent {
+        Reader::new(1).event(data)
+    }
 
     fn delta(delta: &str) -> StreamEvent {
         event(format!(r#"{{"id":"x","choices":[{{"index":0,"delta":{delta},"finish_reason":null}}]}}"#).as_bytes())
@@ -96,6 +142,29 @@ mod tests {
         assert_eq!(event(br#"{"error":{"message":"Overloaded"}}"#), StreamEvent::Error);
         assert_eq!(event(br#"{"error":null,"choices":[]}"#), StreamEvent::Preamble);
         assert_eq!(event(br#"{"choices":[{"delta":{},"finish_reason":"error"}]}"#), StreamEvent::Error);
+    }
+
+    #[test]
+    fn an_empty_finish_reason_is_none() {
+        let chunk = |content| format!(r#"{{"choices":[{{"delta":{{"content":"{content}"}},"finish_reason":""}}]}}"#);
+        assert_eq!(event(chunk("").as_bytes()), StreamEvent::Preamble);
+        assert_eq!(event(chunk("Hel").as_bytes()), StreamEvent::Output);
+    }
+
+    #[test]
+    fn several_answers_are_whole_when_the_last_one_is() {
+        let finish = |index| format!(r#"{{"choices":[{{"index":{index},"delta":{{}},"finish_reason":"stop"}}]}}"#);
+        let mut asked_for_two = Reader::new(2);
+        assert_eq!(asked_for_two.event(finish(0).as_bytes()), StreamEvent::Output);
+        assert_eq!(asked_for_two.event(finish(1).as_bytes()), StreamEvent::Finish);
+        let mut unasked = Reader::new(1);
+        let second = br#"{"choices":[{"index":1,"delta":{"content":"b"},"finish_reason":null}]}"#;
+        assert_eq!(unasked.event(second), StreamEvent::Output);
+        assert_eq!(unasked.event(finish(0).as_bytes()), StreamEvent::Output);
+        assert_eq!(unasked.event(finish(1).as_bytes()), StreamEvent::Finish);
+        // OpenRouter repeats it: that changes nothing.
+        assert_eq!(unasked.event(finish(1).as_bytes()), StreamEvent::Preamble);
+        assert_eq!(unasked.event(finish(u64::MAX).as_bytes()), StreamEvent::Preamble);
     }
 
     #[test]

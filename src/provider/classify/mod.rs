@@ -30,14 +30,14 @@ fn fault(status: Option<StatusCode>, body: &[u8], credentials: &Credentials) -> 
     let message = match (words.message.trim(), meant) {
         ("", Some(status)) => Cow::Owned(format!("the provider answered {status}")),
         ("", None) => Cow::Borrowed("the provider reported an error"),
-        (message, _) => Cow::Owned(credentials.redact(truncated(message)).into_owned()),
+        (message, _) => Cow::Owned(truncated(&credentials.redact(message)).to_owned()),
     };
     let mut fault = Fault::new(kind, message);
     if let Some(status) = meant.filter(|status| status.is_client_error() || status.is_server_error()) {
         fault = fault.with_status(status);
     }
     if let Some(code) = words.codes.iter().find(|code| code.parse::<u16>().is_err()) {
-        fault = fault.with_code(&*credentials.redact(truncated(code)));
+        fault = fault.with_code(truncated(&credentials.redact(code)));
     }
     fault
 }
@@ -141,10 +141,13 @@ mod tests {
     #[test]
     fn an_echoed_key_is_not_kept_and_a_long_message_is_cut() {
         let credentials = Credentials::api_key(Dialect::OpenAiChat, "sk-echo".into()).unwrap();
-        let body = serde_json::json!({"error": {"message": format!("bad key sk-echo {}", "é".repeat(2000)), "code": "sk-echo"}});
-        let fault = response(StatusCode::UNAUTHORIZED, &HeaderMap::new(), body.to_string().as_bytes(), &credentials);
-        assert!(!format!("{fault:?}").contains("sk-echo"));
-        assert!(fault.message().len() <= MAX_MESSAGE + "[redacted]".len());
+        for before in [0, MAX_MESSAGE - 3] {
+            let message = format!("{}sk-echo {}", "x".repeat(before), "é".repeat(2000));
+            let body = serde_json::json!({"error": {"message": message, "code": "sk-echo"}}).to_string();
+            let fault = response(StatusCode::UNAUTHORIZED, &HeaderMap::new(), body.as_bytes(), &credentials);
+            assert!(!format!("{fault:?}").contains("sk-"), "{fault:?}");
+            assert!(fault.message().len() <= MAX_MESSAGE);
+        }
     }
 
     /// Real bodies of OpenAI-compatible providers, where a copy of the recordings is at hand.

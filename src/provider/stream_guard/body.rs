@@ -1,14 +1,15 @@
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-use super::supervisor::Supervisor;
-use crate::{BoxError, Fault, RequestContext};
+use super::supervisor::{Progress, Supervisor};
+use crate::{BoxError, Fault, FaultKind, RequestContext, body::IdleTimer};
 
 /// A stream that is watched: it ends with an error unless its answer is whole.
 #[derive(Debug)]
@@ -22,9 +23,13 @@ pub(super) struct Watch {
     pub(super) supervisor: Supervisor,
     context: Option<RequestContext>,
     trailers: Option<HeaderMap>,
+    progress: IdleTimer,
     upstream_ended: bool,
     over: bool,
 }
+
+/// How long a connection may take to end behind an answer that is whole: if it does, it can be used again.
+const CONNECTION_END: Duration = Duration::from_millis(200);
 
 impl<B> GuardedBody<B> {
     /// A body that passes as it is.
@@ -32,8 +37,9 @@ impl<B> GuardedBody<B> {
         GuardedBody { inner, watch: None }
     }
 
-    pub(super) fn watched(inner: B, supervisor: Supervisor, context: Option<RequestContext>) -> Self {
-        let watch = Watch { supervisor, context, trailers: None, upstream_ended: false, over: false };
+    pub(super) fn watched(inner: B, supervisor: Supervisor, context: Option<RequestContext>, idle: Duration) -> Self {
+        let progress = IdleTimer::new(idle);
+        let watch = Watch { supervisor, context, trailers: None, progress, upstream_ended: false, over: false };
         GuardedBody { inner, watch: Some(Box::new(watch)) }
     }
 }
@@ -47,11 +53,12 @@ where
     pub(super) fn poll_committed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         let Some(watch) = &mut self.watch else { return Poll::Ready(Ok(())) };
         loop {
-            if watch.supervisor.is_committed() {
-                return Poll::Ready(Ok(()));
-            }
+            // First: nothing of an answer that broke at once was seen by anybody yet.
             if let Some(fault) = watch.supervisor.take_failure() {
                 return Poll::Ready(Err(fault));
+            }
+            if watch.supervisor.is_committed() {
+                return Poll::Ready(Ok(()));
             }
             ready!(watch.poll_upstream(&mut self.inner, cx));
         }
@@ -67,7 +74,14 @@ impl Watch {
     {
         match ready!(Pin::new(inner).poll_frame(cx)) {
             Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => self.supervisor.push(data),
+                Ok(data) => {
+                    let made = self.supervisor.push(data) == Progress::Made;
+                    if self.supervisor.is_terminated() && self.supervisor.is_finished() {
+                        self.progress.tighten(CONNECTION_END);
+                    } else if made {
+                        self.progress.touch();
+                    }
+                }
                 Err(frame) => self.trailers = frame.into_trailers().ok(),
             },
             Some(Err(error)) => {
@@ -112,7 +126,15 @@ where
                 watch.over = true;
                 return Poll::Ready(watch.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
             }
-            ready!(watch.poll_upstream(&mut this.inner, cx));
+            if watch.poll_upstream(&mut this.inner, cx).is_pending() {
+                ready!(watch.progress.poll_over(None, cx));
+                // Of an answer that is whole nothing is missed; of another, the rest.
+                watch.upstream_ended = true;
+                if !watch.supervisor.is_finished() {
+                    let message = format!("the answer made no progress for {:?}", watch.progress.idle());
+                    watch.supervisor.end(Some(Fault::new(FaultKind::Timeout, message)));
+                }
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use super::{Exchange, GuardedBody, supervisor::Supervisor};
 use crate::{
     BoxError, Credentials, Dialect, Fault, FaultKind, ResponseBody,
     body::{Collect, collect::CollectError},
-    dialect::{self, Answer},
+    dialect::{self, Answer, StreamReader},
     provider::classify,
 };
 
@@ -71,8 +71,10 @@ where
                         Next::Fail(fault) => return Poll::Ready(Ok(this.exchange.asker.failure(fault))),
                         Next::Hold(dialect) => {
                             let credentials = this.exchange.credentials().cloned().unwrap_or_default();
-                            let supervisor = Supervisor::new(dialect, credentials);
-                            let body = GuardedBody::watched(body, supervisor, this.exchange.context.take());
+                            let reader = StreamReader::new(dialect, this.exchange.choices());
+                            let supervisor = Supervisor::new(reader, credentials);
+                            let (context, idle) = (this.exchange.context.take(), this.exchange.settings.idle);
+                            let body = GuardedBody::watched(body, supervisor, context, idle);
                             this.state.set(State::Holding { parts: Some(Box::new(parts)), body: Some(body) });
                         }
                         Next::Collect(what, limit) => {
@@ -138,7 +140,7 @@ fn next(parts: &Parts, exchange: &Exchange) -> Next {
     if is(b"text/event-stream") || (exchange.streaming() && !is(b"application/json") && !is(b"text/html")) {
         return Next::Hold(dialect);
     }
-    Next::Collect(Collected::Answer(dialect), exchange.max_answer)
+    Next::Collect(Collected::Answer(dialect), exchange.settings.max_answer)
 }
 
 fn pass<B>(parts: Parts, body: B) -> Response<ResponseBody<GuardedBody<B>>> {

@@ -7,7 +7,10 @@ mod supervisor;
 pub use body::GuardedBody;
 pub use future::StreamGuardFuture;
 
-use std::task::{Context, Poll};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -22,26 +25,34 @@ use crate::{BoxError, Credentials, Dialect, RequestContext, ResponseBody, Target
 ///
 /// - A stream is held back until its first output (text, a tool call, reasoning). What came before it is then forwarded
 ///   byte for byte. An error, an end or a cut before it becomes a failed response.
-/// - Afterwards an error event, a cut, or an end without a finish reason ends the body with the [`Fault`](crate::Fault) as
+/// - Afterwards an error event, a cut, a pause without progress, or an end without a finish reason ends the body with the [`Fault`](crate::Fault) as
 ///   its error, never cleanly. No event waits for the next: only the beginning of one whose end has not come is kept.
 /// - An answer in one piece is collected and checked: truncated, empty or HTML is a fault, and so is an error in a 200.
 /// - An error's body is read (up to 64 KiB), classified by the provider's own words, and passed on with the fault.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamGuardLayer {
     max_answer: usize,
+    idle: Duration,
 }
 
 impl StreamGuardLayer {
-    /// With answers in one piece of up to 32 MiB.
+    /// With answers in one piece of up to 32 MiB, and streams that pause for up to 60 s.
     #[must_use]
     pub const fn new() -> Self {
-        StreamGuardLayer { max_answer: 32 << 20 }
+        StreamGuardLayer { max_answer: 32 << 20, idle: Duration::from_secs(60) }
     }
 
     /// How many bytes an answer in one piece may have; a longer one is a fault.
     #[must_use]
     pub const fn with_max_answer(mut self, bytes: usize) -> Self {
         self.max_answer = bytes;
+        self
+    }
+
+    /// How long a stream that has begun may go on without any progress. Keep-alives are none.
+    #[must_use]
+    pub const fn with_idle(mut self, idle: Duration) -> Self {
+        self.idle = idle;
         self
     }
 }
@@ -82,7 +93,7 @@ where
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        let exchange = Exchange::of(&request, self.settings.max_answer);
+        let exchange = Exchange::of(&request, self.settings);
         StreamGuardFuture::new(self.inner.call(request), exchange)
     }
 }
@@ -94,17 +105,23 @@ struct Exchange {
     /// What the answer is written in; `None` for a call that generates nothing, such as a list of models.
     dialect: Option<Dialect>,
     asker: Asker,
-    max_answer: usize,
+    settings: StreamGuardLayer,
 }
 
 impl Exchange {
-    fn of<B>(request: &Request<B>, max_answer: usize) -> Self {
+    fn of<B>(request: &Request<B>, settings: StreamGuardLayer) -> Self {
         let context = RequestContext::of(request.extensions()).cloned();
         let target = context.as_ref().and_then(RequestContext::target);
         let provider_dialect = target.and_then(Target::provider).map(|provider| provider.dialect());
         let asked = Dialect::from_path(request.uri().path());
         let dialect = asked.map(|asked| provider_dialect.unwrap_or(asked));
-        Exchange { dialect, asker: Asker::of(request), context, max_answer }
+        Exchange { dialect, asker: Asker::of(request), context, settings }
+    }
+
+    /// How many answers the client asked for at once.
+    fn choices(&self) -> u64 {
+        let outline = self.context.as_ref().and_then(RequestContext::outline);
+        outline.map_or(1, |outline| outline.choices())
     }
 
     /// Whether the client asked for a stream.

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::{
-    Credentials, Dialect, Fault, FaultKind,
+    Credentials, Fault, FaultKind,
     body::{EventStream, Oversized},
-    dialect::{self, StreamEvent},
+    dialect::{StreamEvent, StreamReader},
     provider::classify,
 };
 
@@ -17,7 +17,7 @@ const MAX_PREAMBLE: usize = 1 << 20;
 /// Reads a stream's events as their bytes pass. It knows nothing of bodies and time.
 #[derive(Debug)]
 pub(super) struct Supervisor {
-    dialect: Dialect,
+    reader: StreamReader,
     credentials: Credentials,
     events: EventStream,
     /// Whole events that were not taken yet.
@@ -27,19 +27,31 @@ pub(super) struct Supervisor {
     committed: bool,
     /// The answer is whole.
     finished: bool,
+    /// Nothing comes behind what came.
+    terminated: bool,
     failure: Option<Fault>,
 }
 
+/// Whether what came brought the answer on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// It did.
+    Made,
+    /// Keep-alives, half an event: a sign of life, but of no more than that.
+    None,
+}
+
 impl Supervisor {
-    pub(super) fn new(dialect: Dialect, credentials: Credentials) -> Self {
+    pub(super) fn new(reader: StreamReader, credentials: Credentials) -> Self {
         Supervisor {
-            dialect,
+            reader,
             credentials,
             events: EventStream::default(),
             ready: VecDeque::new(),
             held: 0,
             committed: false,
             finished: false,
+            terminated: false,
             failure: None,
         }
     }
@@ -47,6 +59,16 @@ impl Supervisor {
     /// Whether the answer has begun.
     pub(super) fn is_committed(&self) -> bool {
         self.committed
+    }
+
+    /// Whether the answer is whole: whatever may still come, nothing of it is missing.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Whether the event came behind which nothing comes.
+    pub(super) fn is_terminated(&self) -> bool {
+        self.terminated
     }
 
     /// The next bytes to forward.
@@ -60,20 +82,26 @@ impl Supervisor {
     }
 
     /// Takes in what the upstream sent.
-    pub(super) fn push(&mut self, frame: Bytes) {
-        match self.events.push(frame) {
+    pub(super) fn push(&mut self, frame: Bytes) -> Progress {
+        let progress = match self.events.push(frame) {
             Ok(whole) => self.read(whole),
-            Err(Oversized) => self.fail(Fault::new(FaultKind::MalformedResponse, "an event of the stream has no end")),
-        }
+            Err(Oversized) => {
+                self.fail(Fault::new(FaultKind::MalformedResponse, "an event of the stream has no end"));
+                Progress::None
+            }
+        };
         if !self.committed && self.held > MAX_PREAMBLE {
             self.fail(Fault::new(FaultKind::MalformedResponse, "the stream goes on without any output"));
         }
+        progress
     }
 
     /// The upstream has ended the stream; with an error, if it broke.
     pub(super) fn end(&mut self, error: Option<Fault>) {
         let rest = self.events.finish();
-        self.read(rest);
+        if !rest.is_empty() {
+            self.read_rest(rest);
+        }
         if self.finished {
             return;
         }
@@ -91,32 +119,54 @@ impl Supervisor {
         self.fail(fault);
     }
 
+    /// What came behind the last blank line. The end of a whole answer may lack one; of an answer that is not whole only what
+    /// makes an event is forwarded, with the line that it lacks: whatever is told next must not run into half of one.
+    fn read_rest(&mut self, rest: Bytes) {
+        let was_finished = self.finished;
+        let ready = self.ready.len();
+        let progress = self.read(rest);
+        if !was_finished && !self.finished {
+            if progress == Progress::Made {
+                self.forward(Bytes::from_static(b"\n\n"));
+            } else {
+                self.ready.truncate(ready);
+            }
+        }
+    }
+
     fn fail(&mut self, fault: Fault) {
         self.failure.get_or_insert(fault);
     }
 
-    fn read(&mut self, whole: Bytes) {
+    fn read(&mut self, whole: Bytes) -> Progress {
+        let mut progress = Progress::None;
         if self.failure.is_some() {
-            return;
+            return progress;
         }
         // Bytes from `from` to `seen` are to be forwarded.
         let (mut from, mut seen) = (0, 0);
         for (data, end) in self.events.events(&whole) {
-            match dialect::stream_event(self.dialect, &data) {
+            match self.reader.event(&data) {
                 StreamEvent::Preamble => {}
-                StreamEvent::Output => self.committed = true,
-                StreamEvent::Finish => (self.committed, self.finished) = (true, true),
-                StreamEvent::Terminal => self.finished |= self.committed,
+                StreamEvent::Output => (self.committed, progress) = (true, Progress::Made),
+                StreamEvent::Finish => {
+                    (self.committed, self.finished, progress) = (true, true, Progress::Made);
+                }
+                StreamEvent::Terminal => {
+                    self.terminated = true;
+                    self.finished |= self.committed;
+                }
                 StreamEvent::Error if !self.finished => {
                     let fault = classify::in_band(&data, &self.credentials);
                     self.forward(whole.slice(from..seen));
-                    return self.fail(fault);
+                    self.fail(fault);
+                    return progress;
                 }
-                // The answer was whole: what else the provider has to say is between it and the client.
-                StreamEvent::Error => {}
-                StreamEvent::Malformed => {
+                // The answer was whole: what else the provider has to say is between it and the client, but for our key.
+                StreamEvent::Error if !self.credentials.are_in(&data) => {}
+                StreamEvent::Error | StreamEvent::Malformed => {
                     // One bad event does not make a bad answer; what it was is lost, and said to be.
-                    tracing::warn!(bytes = end - seen, "skipped an event of a stream that cannot be read");
+                    tracing::warn!(bytes = end - seen, "left out an event of a stream that cannot be read");
                     self.forward(whole.slice(from..seen));
                     from = end;
                 }
@@ -124,6 +174,7 @@ impl Supervisor {
             seen = end;
         }
         self.forward(whole.slice(from..));
+        progress
     }
 
     fn forward(&mut self, bytes: Bytes) {
@@ -137,6 +188,7 @@ impl Supervisor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Dialect;
 
     const ROLE: &str = r#"data: {"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
     const TEXT: &str = r#"data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":null}]}"#;
@@ -144,8 +196,8 @@ mod tests {
     const ERROR: &str = r#"data: {"error":{"message":"Overloaded","type":"server_error","code":null}}"#;
 
     fn supervise(events: &[&str]) -> Supervisor {
-        let mut supervisor = Supervisor::new(Dialect::OpenAiChat, Credentials::none());
-        events.iter().for_each(|event| supervisor.push(Bytes::from(format!("{event}\n\n"))));
+        let mut supervisor = Supervisor::new(StreamReader::new(Dialect::OpenAiChat, 1), Credentials::none());
+        events.iter().for_each(|event| _ = supervisor.push(Bytes::from(format!("{event}\n\n"))));
         supervisor
     }
 
@@ -206,6 +258,35 @@ mod tests {
     }
 
     #[test]
+    fn half_an_event_is_not_left_standing_before_what_is_told_next() {
+        for (rest, forwarded_rest) in [
+            (": keep-al", String::new()),
+            ("dat", String::new()),
+            ("event: mess", String::new()),
+            (&TEXT[..TEXT.len() - 3], String::new()),
+            (TEXT, format!("{TEXT}\n\n")),
+            (&format!("{TEXT}\n"), format!("{TEXT}\n\n\n")),
+            (STOP, STOP.to_owned()),
+        ] {
+            let mut supervisor = supervise(&[TEXT]);
+            supervisor.push(Bytes::copy_from_slice(rest.as_bytes()));
+            supervisor.end(None);
+            assert_eq!(forwarded(&mut supervisor), format!("{TEXT}\n\n{forwarded_rest}"), "{rest}");
+            assert_eq!(supervisor.take_failure().is_none(), rest == STOP);
+        }
+    }
+
+    #[test]
+    fn keep_alives_and_halves_are_no_progress() {
+        let mut supervisor = supervise(&[TEXT]);
+        for (bytes, progress) in [(": ping\n\n", Progress::None), ("data: {", Progress::None), ("\n\n", Progress::None)]
+        {
+            assert_eq!(supervisor.push(Bytes::from_static(bytes.as_bytes())), progress);
+        }
+        assert_eq!(supervisor.push(Bytes::from(format!("{TEXT}\n\n"))), Progress::Made);
+    }
+
+    #[test]
     fn a_cut_is_an_interruption_unless_the_answer_was_whole() {
         let cut = || Some(Fault::new(FaultKind::ConnectionLost, "reset"));
         let mut whole = supervise(&[TEXT, STOP]);
@@ -226,7 +307,7 @@ mod tests {
     fn a_preamble_without_end_is_given_up_on() {
         let mut supervisor = supervise(&[]);
         let event = Bytes::from(format!(": {}\n\n", "x".repeat(1 << 16)));
-        (0..17).for_each(|_| supervisor.push(event.clone()));
+        (0..17).for_each(|_| _ = supervisor.push(event.clone()));
         assert_eq!(supervisor.take_failure().unwrap().kind(), FaultKind::MalformedResponse);
     }
 }

@@ -1,0 +1,62 @@
+//! How long a body has been silent.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::Deadline;
+
+/// A bound on the time since the last sign of life.
+pub(crate) struct IdleTimer {
+    idle: Duration,
+    last: Instant,
+    // Boxed, so that bodies stay `Unpin`; made only for a body that lets one wait: most come whole.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl IdleTimer {
+    pub(crate) fn new(idle: Duration) -> Self {
+        IdleTimer { idle, last: Instant::now(), timer: None }
+    }
+
+    /// The longest time that may pass.
+    pub(crate) fn idle(&self) -> Duration {
+        self.idle
+    }
+
+    /// A sign of life was seen just now.
+    pub(crate) fn touch(&mut self) {
+        self.last = Instant::now();
+    }
+
+    /// A sign of life was seen just now, and the next is to come sooner.
+    pub(crate) fn tighten(&mut self, idle: Duration) {
+        *self = IdleTimer::new(self.idle.min(idle));
+    }
+
+    /// Ready once the time, or the deadline, is over. The timer is set anew only when it rings, not for each sign of life.
+    pub(crate) fn poll_over(&mut self, deadline: Option<Deadline>, cx: &mut Context<'_>) -> Poll<()> {
+        let until = self.last.checked_add(self.idle).unwrap_or_else(|| Deadline::after(self.idle).instant());
+        let until = deadline.map_or(until, |deadline| deadline.instant().min(until));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if until <= Instant::now() {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(until);
+        }
+    }
+}
+
+impl fmt::Debug for IdleTimer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdleTimer").field("idle", &self.idle).finish_non_exhaustive()
+    }
+}
