@@ -35,15 +35,21 @@ struct Serve {
     /// The configuration file. Without one, two simulated providers are started to try failover on.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where to listen, instead of the configuration's `listen`; port 0 takes a free one.
-    #[arg(long, value_name = "ADDRESS")]
+    /// Where to listen, instead of the configuration's `listen`, such as 127.0.0.1:8080; port 0 takes a free one.
+    #[arg(long, value_name = "IP:PORT")]
     listen: Option<SocketAddr>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(directives) => EnvFilter::try_new(&directives).unwrap_or_else(|error| {
+            eprintln!("RUST_LOG is not used: {error}");
+            EnvFilter::new("info")
+        }),
+        Err(_) => EnvFilter::new("info"),
+    };
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     let Command::Serve(serve) = arguments.command.unwrap_or(Command::Serve(arguments.serve));
@@ -95,6 +101,13 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
             _ = terminated => {}
             _ = signal::ctrl_c() => {}
         }
-        tracing::info!("stopping: new requests are refused, answers that have begun are finished");
+        tracing::info!(
+            "stopping: new requests are refused, answers that have begun are finished; once more stops at once"
+        );
+        tokio::spawn(async {
+            // Whoever asks twice does not want to wait.
+            let _ = signal::ctrl_c().await;
+            std::process::exit(130);
+        });
     })
 }

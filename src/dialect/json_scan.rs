@@ -251,7 +251,9 @@ fn skip_value(text: &[u8], at: usize) -> Result<usize, Malformed> {
 }
 
 fn skip_container(text: &[u8], mut at: usize) -> Result<usize, Malformed> {
-    let mut depth = 0_usize;
+    /// How deep brackets are held against each other; deeper ones are only counted.
+    const CHECKED: u32 = u64::BITS;
+    let (mut depth, mut deepest, mut objects) = (0_u32, 0, 0_u64);
     while let Some(found) = text[at..].iter().position(|byte| STRUCTURAL[usize::from(*byte)]) {
         at += found;
         match text[at] {
@@ -259,8 +261,18 @@ fn skip_container(text: &[u8], mut at: usize) -> Result<usize, Malformed> {
                 at = skip_string(text, at)?;
                 continue;
             }
-            b'{' | b'[' => depth += 1,
-            _ => depth -= 1,
+            open @ (b'{' | b'[') => {
+                depth = depth.checked_add(1).ok_or(Malformed { at })?;
+                deepest = deepest.max(depth);
+                objects = objects << 1 | u64::from(open == b'{');
+            }
+            close => {
+                if deepest <= CHECKED && (objects & 1 == 1) != (close == b'}') {
+                    return Err(Malformed { at });
+                }
+                depth -= 1; // the text begins with an opening bracket, and ends when all are closed
+                objects >>= 1;
+            }
         }
         at += 1;
         if depth == 0 {
@@ -355,6 +367,11 @@ mod tests {
         for wrong in ["", "[]", "{]", "{} {}", "{\"a\":1}x", "{\"a\":1,}", "{,}"] {
             assert!(read_root(wrong.as_bytes()).is_err(), "{wrong}");
         }
+        for crossed in ["[}", "{]", "[[]}", "{\"a\":[}}"] {
+            assert!(Value::whole(crossed.as_bytes()).is_err(), "{crossed}");
+        }
+        let deep = ["[".repeat(100_000), "]".repeat(100_000)].concat();
+        assert!(Value::whole(deep.as_bytes()).is_ok());
         assert!(Value::whole(b"<html></html>").is_err());
         assert!(Value::whole(b"{} {}").is_err());
     }

@@ -11,12 +11,12 @@
 
 use bytes::Bytes;
 
-use crate::{Dialect, Fault, RequestOutline};
+use crate::{Dialect, Fault, FaultKind, RequestOutline};
 
 pub(crate) mod json_scan;
 pub(crate) mod openai_chat;
 
-pub(crate) use json_scan::Malformed;
+use json_scan::Malformed;
 
 /// What one event of a stream means to whoever supervises it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +54,16 @@ pub(crate) fn answer(dialect: Dialect, body: &[u8]) -> Answer {
     }
 }
 
-/// Scans a request's body for what every layer needs of it.
-pub(crate) fn outline(dialect: Dialect, body: &Bytes) -> Option<Result<RequestOutline, Malformed>> {
-    match dialect {
-        Dialect::OpenAiChat => Some(openai_chat::request::outline(body)),
-        _ => None,
-    }
+/// Scans a request's body for what every layer needs of it; `None` where nothing is known of the dialect's requests.
+pub(crate) fn outline(dialect: Dialect, body: &Bytes) -> Option<Result<RequestOutline, Fault>> {
+    let outline = match dialect {
+        Dialect::OpenAiChat => openai_chat::request::outline(body),
+        _ => return None,
+    };
+    Some(outline.map_err(|Malformed { at }| {
+        let message = format!("the request body is not a JSON object: malformed at byte {at}");
+        Fault::new(FaultKind::BadRequest, message).with_code("invalid_json").unsent()
+    }))
 }
 
 /// Reads the events of one stream.

@@ -11,6 +11,7 @@ use http::{Request, Response, request::Parts};
 use http_body::Body;
 use http_body_util::Full;
 use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep_until};
 use tower::util::Oneshot;
 use tower_service::Service;
 
@@ -48,7 +49,16 @@ pin_project! {
         S: Service<Request<Full<Bytes>>>,
     {
         Collecting { #[pin] body: Collect<RequestBody> },
-        Trying { #[pin] attempt: Oneshot<S, Request<Full<Bytes>>>, entry: Option<AttemptGuard>, walk: Walk, request: Collected },
+        Trying {
+            #[pin]
+            attempt: Oneshot<S, Request<Full<Bytes>>>,
+            // Over the waits that no layer inside can bound, such as for a client that is not ready.
+            #[pin]
+            deadline: Option<Sleep>,
+            entry: Option<AttemptGuard>,
+            walk: Walk,
+            request: Collected,
+        },
     }
 }
 
@@ -90,15 +100,29 @@ where
                         Ok(body) => body,
                         Err(error) => return Poll::Ready(Ok(this.asker.failure(unreadable(error, this.policy)))),
                     };
-                    let context = prepare(this.parts, &body, this.policy);
+                    let context = match prepare(this.parts, &body, this.policy) {
+                        Ok(context) => context,
+                        Err(fault) => return Poll::Ready(Ok(this.asker.failure(fault))),
+                    };
                     let walk = Walk::new(this.policy.clone(), &context);
                     let request = Collected { body, context };
                     let first = Next { index: walk.current(), last_resort: false };
                     let (attempt, entry) = request.attempt(first, this.parts, this.service, this.policy);
-                    this.state.set(State::Trying { attempt, entry: Some(entry), walk, request });
+                    this.state.set(State::Trying { attempt, deadline: None, entry: Some(entry), walk, request });
                 }
-                StateProjection::Trying { mut attempt, entry, walk, request } => {
-                    let result = ready!(attempt.as_mut().poll(cx));
+                StateProjection::Trying { mut attempt, mut deadline, entry, walk, request } => {
+                    let Poll::Ready(result) = attempt.as_mut().poll(cx) else {
+                        let Some(until) = request.context.deadline() else { return Poll::Pending };
+                        if deadline.is_none() {
+                            deadline.set(Some(sleep_until(until.instant())));
+                        }
+                        if let Some(deadline) = deadline.as_pin_mut() {
+                            ready!(deadline.poll(cx));
+                        }
+                        let late = Fault::new(FaultKind::Timeout, "no answer before the deadline");
+                        entry.take().into_iter().for_each(|entry| entry.end(Outcome::Failed(late.clone())));
+                        return Poll::Ready(Ok(this.asker.failure(walk.out_of_time(late))));
+                    };
                     let fault = this.classifier.classify(&result);
                     if let Some(entry) = entry.take() {
                         entry.end(Outcome::of(fault.clone()));
@@ -148,17 +172,18 @@ impl Collected {
 }
 
 /// Takes the request's context out of its extensions, or makes one, and fills in what was not known before its body.
-fn prepare(parts: &mut Parts, body: &Bytes, policy: &Policy) -> RequestContext {
+fn prepare(parts: &mut Parts, body: &Bytes, policy: &Policy) -> Result<RequestContext, Fault> {
     let context = parts.extensions.remove::<RequestContext>().unwrap_or_default();
     let context = context.with_deadline(Deadline::after(policy.total));
-    let Some(dialect) = context.dialect().or_else(|| Dialect::from_path(parts.uri.path())) else { return context };
-    let mut context = context.with_dialect(dialect);
-    if context.outline().is_none() {
-        if let Some(Ok(outline)) = dialect::outline(dialect, body) {
-            context = context.with_outline(outline);
-        }
+    let Some(dialect) = context.dialect().or_else(|| Dialect::from_path(parts.uri.path())) else { return Ok(context) };
+    let context = context.with_dialect(dialect);
+    if context.outline().is_some() {
+        return Ok(context);
     }
-    context
+    match dialect::outline(dialect, body) {
+        None => Ok(context),
+        Some(outline) => Ok(context.with_outline(outline?)),
+    }
 }
 
 fn unreadable(error: CollectError, policy: &Policy) -> Fault {

@@ -24,7 +24,9 @@ impl FailoverLayer {
     /// Fails over as the [fault table](FaultKind::policy) says, within 10 min in all, with bodies of up to 32 MiB.
     #[must_use]
     pub fn new(route: &Route) -> Self {
-        let fails_over = |kind: &FaultKind| kind.policy().failover != FailoverAdvice::No;
+        let fails_over = |kind: &FaultKind| {
+            matches!(kind.policy().failover, FailoverAdvice::Yes | FailoverAdvice::LargerContextWindow)
+        };
         let policy = Policy {
             route: route.clone(),
             failover_on: FaultKind::ALL.iter().copied().filter(fails_over).collect(),
@@ -37,7 +39,8 @@ impl FailoverLayer {
 }
 
 impl<C> FailoverLayer<C> {
-    /// Fails over on these kinds only. A kind whose row says that only some targets may help still goes to those only.
+    /// Fails over on these kinds only. A context that was too long still goes to larger windows only; and a request that was
+    /// translated for a target, which then calls it wrong, always goes on to the next.
     #[must_use]
     pub fn with_failover_on(mut self, kinds: FaultKinds) -> Self {
         Arc::make_mut(&mut self.policy).failover_on = kinds;

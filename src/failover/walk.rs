@@ -24,15 +24,10 @@ pub(super) struct Walk {
     unmet: Vec<Need>,
     /// The soonest that anybody asked to be tried again.
     retry_after: Option<Duration>,
-    /// The target whose circuit recovers soonest.
-    recovers_soonest: Option<(Duration, usize)>,
-    last_resort: LastResort,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LastResort {
-    Possible,
-    Running,
+    /// The targets that were refused by circuits which recover by themselves, and when they do.
+    recovering: Vec<(Duration, usize)>,
+    /// Whether the current target is tried as a last resort.
+    last_resort: bool,
 }
 
 /// What to do with a failed attempt.
@@ -65,8 +60,8 @@ impl Walk {
             refusal: None,
             unmet: Vec::new(),
             retry_after: None,
-            recovers_soonest: None,
-            last_resort: LastResort::Possible,
+            recovering: Vec::new(),
+            last_resort: false,
         }
     }
 
@@ -89,7 +84,7 @@ impl Walk {
         }
         let next = if in_time { self.next_capable().or_else(|| self.last_resort()) } else { None };
         if let Some(next) = next {
-            self.current = next.index;
+            (self.current, self.last_resort) = (next.index, next.last_resort);
             return Step::Try(next);
         }
         // The request's own fault, and nobody else had a say: as the provider put it.
@@ -97,16 +92,22 @@ impl Walk {
         if alone && is_of_the_request(fault.kind()) { Step::PassOn } else { Step::Fail(self.verdict(fault)) }
     }
 
+    /// The time is over while the current target is tried.
+    pub(super) fn out_of_time(&mut self, late: Fault) -> Fault {
+        self.note(&late);
+        self.verdict(late)
+    }
+
     fn moves_on(&self, fault: &Fault) -> bool {
         if fault.kind() == FaultKind::Cancelled {
             return false;
         }
-        if fault.policy().failover == FailoverAdvice::WhenTranslated {
+        let translated = || {
             let provider = self.target(self.current).and_then(Target::provider);
-            let target_dialect = provider.map(|provider| provider.dialect());
-            return self.client_dialect.is_some() && target_dialect.is_some_and(|d| Some(d) != self.client_dialect);
-        }
-        self.policy.failover_on.contains(fault.kind())
+            provider.is_some_and(|provider| self.client_dialect.is_some_and(|client| client != provider.dialect()))
+        };
+        let may_be_ours = fault.policy().failover == FailoverAdvice::WhenTranslated && translated();
+        may_be_ours || self.policy.failover_on.contains(fault.kind())
     }
 
     fn note(&mut self, fault: &Fault) {
@@ -117,9 +118,8 @@ impl Walk {
                 self.unmet.extend(new);
             }
             (FaultKind::Refused, Some(refusal)) => {
-                if let Refusal::CircuitOpen { retry_after, transient: true } = refusal {
-                    let candidate = (*retry_after, self.current);
-                    self.recovers_soonest = Some(self.recovers_soonest.map_or(candidate, |best| best.min(candidate)));
+                if let (Refusal::CircuitOpen { retry_after, transient: true }, false) = (refusal, self.last_resort) {
+                    self.recovering.push((*retry_after, self.current));
                 }
                 self.refusal.get_or_insert_with(|| refusal.clone());
             }
@@ -146,12 +146,12 @@ impl Walk {
         None
     }
 
-    /// When circuits refused every target that could have answered: the one that recovers soonest, once.
+    /// When no other target is left: of those that circuits refused, the one that recovers soonest, each once. Whatever
+    /// became of the others, this one may have recovered already.
     fn last_resort(&mut self) -> Option<Next> {
-        let possible = self.policy.last_resort && self.last_resort == LastResort::Possible && self.failure.is_none();
-        let (_, index) = self.recovers_soonest.filter(|_| possible)?;
-        self.last_resort = LastResort::Running;
-        Some(Next { index, last_resort: true })
+        let (place, _) = self.recovering.iter().enumerate().min_by_key(|(_, candidate)| **candidate)?;
+        let (_, index) = self.recovering.swap_remove(place);
+        self.policy.last_resort.then_some(Next { index, last_resort: true })
     }
 
     /// The one failure that stands for all.
@@ -242,6 +242,7 @@ mod tests {
         let mut walk = named(&["a", "b"]);
         assert_eq!(walk.failed(open(9), true), next(1));
         assert_eq!(walk.failed(open(4), true), Step::Try(Next { index: 1, last_resort: true }));
+        assert_eq!(walk.failed(open(4), true), Step::Try(Next { index: 0, last_resort: true }));
         let Step::Fail(told) = walk.failed(open(4), true) else { panic!() };
         assert!(matches!(told.refusal(), Some(Refusal::CircuitOpen { .. })));
         assert_eq!(told.retry_after(), Some(Duration::from_secs(4)));
@@ -265,6 +266,12 @@ mod tests {
     fn a_failure_of_the_wire_goes_before_refusals_whatever_the_order() {
         let mut walk = named(&["a", "b"]);
         assert_eq!(walk.failed(open(9), true), next(1));
+        assert_eq!(walk.failed(fault(FaultKind::Unavailable), true), Step::Try(Next { index: 0, last_resort: true }));
+        let Step::Fail(told) = walk.failed(open(9), true) else { panic!() };
+        assert_eq!(told.kind(), FaultKind::Unavailable);
+        let mut walk = named(&["a", "b"]);
+        walk.policy = FailoverLayer::new(&walk.policy.route.clone()).with_last_resort(false).policy();
+        assert_eq!(walk.failed(open(9), true), next(1));
         let Step::Fail(told) = walk.failed(fault(FaultKind::Unavailable), true) else { panic!() };
         assert_eq!(told.kind(), FaultKind::Unavailable);
     }
@@ -276,10 +283,13 @@ mod tests {
     }
 
     #[test]
-    fn kinds_can_be_taken_out() {
+    fn kinds_can_be_taken_out_and_put_in() {
         let route = Route::new("r", [Target::named("a"), Target::named("b")]).unwrap();
         let layer = FailoverLayer::new(&route).with_failover_on([FaultKind::Connect].into_iter().collect());
         let mut walk = Walk::new(layer.policy(), &RequestContext::new());
         assert_eq!(walk.failed(fault(FaultKind::Unavailable), true), Step::PassOn);
+        let layer = layer.with_failover_on([FaultKind::BadRequest].into_iter().collect());
+        let mut walk = Walk::new(layer.policy(), &RequestContext::new());
+        assert_eq!(walk.failed(fault(FaultKind::BadRequest), true), next(1), "and put in");
     }
 }

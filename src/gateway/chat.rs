@@ -1,5 +1,7 @@
 //! `POST /v1/chat/completions`: finds the route and hands over to its stack.
 
+use std::time::Duration;
+
 use axum::{body::Body, extract::State, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, Request, request::Parts};
@@ -14,6 +16,9 @@ use crate::{
 };
 
 const DIALECT: Dialect = Dialect::OpenAiChat;
+
+/// How long a request's body may take to come. It also bounds how long one that never comes can hold up a stop.
+const BODY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The path that is served.
 pub(super) const PATH: &str = "/v1/chat/completions";
@@ -30,8 +35,15 @@ where
 {
     let (parts, body) = request.into_parts();
     let request_id = headers::request_id(&parts.headers);
-    let collected = Collect::new(body, gateway.inner.config.max_body).await;
-    let (mut response, context) = match prepare(&gateway, parts, collected) {
+    let max_body = gateway.inner.config.max_body;
+    let collected = match tokio::time::timeout(BODY_PATIENCE, Collect::new(body, max_body)).await {
+        Ok(collected) => collected.map_err(|error| unreadable(error, max_body)),
+        Err(_) => {
+            let late = Fault::new(FaultKind::BadRequest, "the request's body did not come in time");
+            Err(late.with_status(http::StatusCode::REQUEST_TIMEOUT))
+        }
+    };
+    let (mut response, context) = match collected.and_then(|body| prepare(&gateway, parts, body)) {
         Ok(prepared) => prepared.answer().await,
         Err(fault) => (Asker::speaking(DIALECT).failure(fault).map(answer_body), RequestContext::new()),
     };
@@ -67,16 +79,9 @@ struct Prepared {
     model: String,
 }
 
-fn prepare(gateway: &Gateway, mut parts: Parts, body: Result<Bytes, CollectError>) -> Result<Prepared, Fault> {
-    let body = body.map_err(|error| unreadable(error, gateway.inner.config.max_body))?;
-    let outline = match dialect::outline(DIALECT, &body) {
-        Some(Ok(outline)) => outline,
-        Some(Err(malformed)) => {
-            let message = format!("the request body is not a JSON object: malformed at byte {}", malformed.at);
-            return Err(Fault::new(FaultKind::BadRequest, message).with_code("invalid_json"));
-        }
-        None => return Err(Fault::new(FaultKind::Unsupported, "this dialect is not served here")),
-    };
+fn prepare(gateway: &Gateway, mut parts: Parts, body: Bytes) -> Result<Prepared, Fault> {
+    let outline = dialect::outline(DIALECT, &body)
+        .unwrap_or_else(|| Err(Fault::new(FaultKind::Unsupported, "this dialect is not served here")))?;
     let model = model(&outline)?;
     let index = gateway.inner.config.routes.find_index(&model).ok_or_else(|| {
         Fault::new(FaultKind::BadRequest, format!("the model `{model}` is not served here"))

@@ -9,6 +9,9 @@ const TARGET: HeaderName = HeaderName::from_static("x-failover-target");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-failover-attempts");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The longest name of a client's model that is repeated to it: a longer head is not read by every client.
+const MAX_MODEL: usize = 256;
+
 /// The client's own id for the request, or a new one.
 pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
     if let Some(id) = headers.get(REQUEST_ID) {
@@ -29,6 +32,7 @@ pub(super) fn name_target(headers: &mut HeaderMap, context: &RequestContext, ask
     let attempt = attempts.answered().or_else(|| attempts.iter().filter(on_the_wire).last());
     let Some(target) = attempt.and_then(Attempt::target) else { return };
     let name = match (target.provider(), target.model()) {
+        (Some(_), None) if asked.len() > MAX_MODEL => return,
         (Some(provider), None) => HeaderValue::from_str(&format!("{}/{asked}", provider.name())),
         _ => HeaderValue::from_str(target.id().as_str()),
     };

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use http_body::Body;
 use http_body_util::Full;
+use percent_encoding::percent_decode_str;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -132,12 +133,13 @@ fn upstream_request(request: Request<Full<Bytes>>) -> Result<Request<Full<Bytes>
     let context = parts.extensions.remove::<RequestContext>();
     let Some((target, provider)) = context.as_ref().and_then(addressee) else {
         let message = "the request is for no provider: its RequestContext needs a Target that has one";
-        return Err(Fault::new(FaultKind::Unavailable, message));
+        return Err(Fault::new(FaultKind::Unavailable, message).unsent());
     };
     let body = with_model(whole(body), target, provider, context.as_ref())?;
     let query = parts.uri.query().and_then(without_key);
     parts.uri = provider.uri(parts.uri.path(), query.as_deref()).map_err(|error| {
-        Fault::new(FaultKind::BadRequest, format!("the path cannot be put behind the provider's base URL: {error}"))
+        let message = format!("the path cannot be put behind the provider's base URL: {error}");
+        Fault::new(FaultKind::BadRequest, message).unsent()
     })?;
     parts.version = http::Version::HTTP_11;
     strip_request(&mut parts.headers);
@@ -178,20 +180,20 @@ fn with_model(
         return Ok(outline.with_model(model));
     }
     match dialect::outline(provider.dialect(), &body) {
-        _ if body.is_empty() => Ok(body),
-        None => Ok(body),
-        Some(Ok(outline)) => Ok(outline.with_model(model)),
-        Some(Err(malformed)) => {
-            let message = format!("the request body is not a JSON object: malformed at byte {}", malformed.at);
-            Err(Fault::new(FaultKind::BadRequest, message).with_code("invalid_json"))
-        }
+        Some(outline) if !body.is_empty() => Ok(outline?.with_model(model)),
+        _ => Ok(body),
     }
 }
 
-/// The query without the parameter in which Gemini's clients send their key; `None` where nothing is left.
+/// The query without the parameter in which Gemini's clients send their key, however it is spelt; `None` where nothing is
+/// left.
 fn without_key(query: &str) -> Option<String> {
-    let kept: Vec<_> = query.split('&').filter(|pair| *pair != "key" && !pair.starts_with("key=")).collect();
-    (!kept.is_empty() && !query.is_empty()).then(|| kept.join("&"))
+    let is_key = |pair: &&str| {
+        let name = pair.split('=').next().unwrap_or_default();
+        percent_decode_str(name).eq(*b"key")
+    };
+    let kept: Vec<_> = query.split('&').filter(|pair| !pair.is_empty() && !is_key(pair)).collect();
+    (!kept.is_empty()).then(|| kept.join("&"))
 }
 
 /// What belongs to one connection and does not go on to the next: RFC 9110, section 7.6.1.
@@ -228,8 +230,9 @@ fn strip_response(headers: &mut HeaderMap) {
 
 /// Takes out what is hop by hop, by its nature or because `connection` names it, and what is unwanted besides.
 fn strip(headers: &mut HeaderMap, unwanted: fn(&str) -> bool) {
-    let connection = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let named = connection.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok());
+    let connection = headers.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
+    let named = connection.flat_map(|value| value.split(|byte| *byte == b','));
+    let named = named.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
     let by_name = headers.keys().filter(|name| is_hop_by_hop(name.as_str()) || unwanted(name.as_str())).cloned();
     let stripped: Vec<HeaderName> = by_name.chain(named).collect();
     stripped.iter().for_each(|name| _ = headers.remove(name));
@@ -284,6 +287,8 @@ mod tests {
         for (name, value) in [("connection", "close, X-Hop"), ("x-failover-tags", "eu"), ("openai-beta", "kept")] {
             request.headers_mut().insert(name, HeaderValue::from_static(value));
         }
+        request.headers_mut().append("connection", HeaderValue::from_bytes(b"x-other, \xff").unwrap());
+        request.headers_mut().append("x-other", HeaderValue::from_static("client-secret"));
         let (parts, _) = upstream(target(None), request).unwrap();
         assert_eq!(parts.uri, "http://h/v1/chat/completions?a=1&b=2");
         assert_eq!(parts.headers.get_all("authorization").iter().collect::<Vec<_>>(), ["Bearer sk-ours"]);
@@ -293,6 +298,7 @@ mod tests {
         left.sort_unstable();
         assert_eq!(left, ["accept-encoding", "authorization", "openai-beta"]);
         assert_eq!(without_key("key=AIza"), None);
+        assert_eq!(without_key("k%65y=AIza&a=1&%6B%65%79&keys=2").as_deref(), Some("a=1&keys=2"));
     }
 
     #[test]

@@ -181,7 +181,10 @@ fn error<B>(mut parts: Parts, body: Result<Bytes, CollectError>, exchange: &Exch
     // An error whose text is too long or was cut still has a status.
     let whole = body.is_ok();
     let mut body = body.unwrap_or_default();
-    let fault = classify::response(parts.status, &parts.headers, &body, credentials);
+    let fault = exchange.attribute(classify::response(parts.status, &parts.headers, &body, credentials));
+    let echoes = parts.headers.iter().filter(|(_, value)| credentials.are_in(value.as_bytes()));
+    let echoes: Vec<_> = echoes.map(|(name, _)| name.clone()).collect();
+    echoes.iter().for_each(|name| _ = parts.headers.remove(name));
     if let std::borrow::Cow::Owned(redacted) = credentials.redact(&String::from_utf8_lossy(&body)) {
         body = redacted.into();
         parts.headers.remove(header::CONTENT_LENGTH);

@@ -18,7 +18,9 @@ use http_body::Body;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{BoxError, Credentials, Dialect, RequestContext, ResponseBody, Target, body::Asker};
+use crate::{
+    BoxError, CircuitAdvice, Credentials, Dialect, Fault, FaultKind, RequestContext, ResponseBody, Target, body::Asker,
+};
 
 /// Makes sure that what leaves it has begun to answer or is complete: the incoming half of a
 /// [`ProviderLayer`](super::ProviderLayer).
@@ -98,9 +100,14 @@ where
     }
 }
 
+/// Headers by which a client picks one of a provider's accounts.
+const ACCOUNT: [&str; 2] = ["openai-organization", "openai-project"];
+
 /// What the guard knows of the exchange that it watches.
 #[derive(Clone, Debug)]
 struct Exchange {
+    /// Whether the client picked the account.
+    chose_account: bool,
     context: Option<RequestContext>,
     /// What the answer is written in; `None` for a call that generates nothing, such as a list of models.
     dialect: Option<Dialect>,
@@ -115,7 +122,8 @@ impl Exchange {
         let provider_dialect = target.and_then(Target::provider).map(|provider| provider.dialect());
         let asked = Dialect::from_path(request.uri().path());
         let dialect = asked.map(|asked| provider_dialect.unwrap_or(asked));
-        Exchange { dialect, asker: Asker::of(request), context, settings }
+        let chose_account = ACCOUNT.iter().any(|name| request.headers().contains_key(*name));
+        Exchange { chose_account, dialect, asker: Asker::of(request), context, settings }
     }
 
     /// How many answers the client asked for at once.
@@ -128,6 +136,18 @@ impl Exchange {
     fn streaming(&self) -> bool {
         let outline = self.context.as_ref().and_then(RequestContext::outline);
         outline.is_some_and(|outline| outline.streaming())
+    }
+
+    /// The fault, blamed on nobody where the client chose what it is about: its next choice, or another client's, may be fine.
+    fn attribute(&self, fault: Fault) -> Fault {
+        use FaultKind::{AuthFailed, NotFound, PermissionDenied};
+        let target = self.context.as_ref().and_then(RequestContext::target);
+        let chose_model = target.is_some_and(|target| target.provider().is_some() && target.model().is_none());
+        match fault.kind() {
+            NotFound | PermissionDenied if chose_model => fault.with_circuit(CircuitAdvice::ProvesAlive),
+            AuthFailed | PermissionDenied if self.chose_account => fault.with_circuit(CircuitAdvice::ProvesAlive),
+            _ => fault,
+        }
     }
 
     /// Whose key an echo is redacted of.
