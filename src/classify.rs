@@ -38,7 +38,8 @@ impl Classify for StatusClassifier {
         }
         let kind = FaultKind::from_status(status)?;
         let fault = Fault::new(kind, format!("the upstream service answered {status}"));
-        Some(fault.with_status(status).with_retry_after(retry_after::from_headers(headers)))
+        let fault = fault.with_status(status).with_retry_after(retry_after::from_headers(headers));
+        Some(fault.with_should_retry(retry_after::should_retry(headers)))
     }
 }
 
