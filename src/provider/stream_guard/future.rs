@@ -71,7 +71,7 @@ where
                         Next::Fail(fault) => return Poll::Ready(Ok(this.exchange.asker.failure(fault))),
                         Next::Hold(dialect) => {
                             let credentials = this.exchange.credentials().cloned().unwrap_or_default();
-                            let supervisor = Supervisor::new(dialect, credentials);
+                            let supervisor = Supervisor::new(dialect, credentials, this.exchange.rules.clone());
                             let body = GuardedBody::watched(body, supervisor, this.exchange.context.take());
                             this.state.set(State::Holding { parts: Some(Box::new(parts)), body: Some(body) });
                         }
@@ -158,7 +158,7 @@ fn answer<B>(
             Answer::Whole => return Response::from_parts(parts, ResponseBody::whole(body)),
             Answer::Error => {
                 let none = Credentials::none();
-                classify::in_band(&body, exchange.credentials().unwrap_or(&none))
+                classify::in_band(&exchange.rules, &body, exchange.credentials().unwrap_or(&none))
             }
             Answer::Malformed if body.is_empty() => malformed("the provider's answer is empty"),
             Answer::Malformed => malformed("the provider's answer is not JSON, or not all of it"),
@@ -179,7 +179,7 @@ fn error<B>(mut parts: Parts, body: Result<Bytes, CollectError>, exchange: &Exch
     // An error whose text is too long or was cut still has a status.
     let whole = body.is_ok();
     let mut body = body.unwrap_or_default();
-    let fault = classify::response(parts.status, &parts.headers, &body, credentials);
+    let fault = classify::response(&exchange.rules, parts.status, &parts.headers, &body, credentials);
     if let std::borrow::Cow::Owned(redacted) = credentials.redact(&String::from_utf8_lossy(&body)) {
         body = redacted.into();
         parts.headers.remove(header::CONTENT_LENGTH);

@@ -15,7 +15,7 @@ use http_body::Body;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{BoxError, Credentials, Dialect, RequestContext, ResponseBody, Target, body::Asker};
+use crate::{BoxError, Credentials, Dialect, RequestContext, ResponseBody, Target, body::Asker, provider::FaultRules};
 
 /// Makes sure that what leaves it has begun to answer or is complete: the incoming half of a
 /// [`ProviderLayer`](super::ProviderLayer).
@@ -26,22 +26,30 @@ use crate::{BoxError, Credentials, Dialect, RequestContext, ResponseBody, Target
 ///   its error, never cleanly. No event waits for the next: only the beginning of one whose end has not come is kept.
 /// - An answer in one piece is collected and checked: truncated, empty or HTML is a fault, and so is an error in a 200.
 /// - An error's body is read (up to 64 KiB), classified by the provider's own words, and passed on with the fault.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct StreamGuardLayer {
     max_answer: usize,
+    rules: FaultRules,
 }
 
 impl StreamGuardLayer {
     /// With answers in one piece of up to 32 MiB.
     #[must_use]
     pub const fn new() -> Self {
-        StreamGuardLayer { max_answer: 32 << 20 }
+        StreamGuardLayer { max_answer: 32 << 20, rules: FaultRules::NONE }
     }
 
     /// How many bytes an answer in one piece may have; a longer one is a fault.
     #[must_use]
     pub const fn with_max_answer(mut self, bytes: usize) -> Self {
         self.max_answer = bytes;
+        self
+    }
+
+    /// Asks these rules what an error means before those that are built in.
+    #[must_use]
+    pub fn with_rules(mut self, rules: FaultRules) -> Self {
+        self.rules = rules;
         self
     }
 }
@@ -56,7 +64,7 @@ impl<S> Layer<S> for StreamGuardLayer {
     type Service = StreamGuard<S>;
 
     fn layer(&self, inner: S) -> StreamGuard<S> {
-        StreamGuard { inner, settings: *self }
+        StreamGuard { inner, settings: self.clone() }
     }
 }
 
@@ -82,7 +90,7 @@ where
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        let exchange = Exchange::of(&request, self.settings.max_answer);
+        let exchange = Exchange::of(&request, &self.settings);
         StreamGuardFuture::new(self.inner.call(request), exchange)
     }
 }
@@ -95,16 +103,18 @@ struct Exchange {
     dialect: Option<Dialect>,
     asker: Asker,
     max_answer: usize,
+    rules: FaultRules,
 }
 
 impl Exchange {
-    fn of<B>(request: &Request<B>, max_answer: usize) -> Self {
+    fn of<B>(request: &Request<B>, settings: &StreamGuardLayer) -> Self {
         let context = RequestContext::of(request.extensions()).cloned();
         let target = context.as_ref().and_then(RequestContext::target);
         let provider_dialect = target.and_then(Target::provider).map(|provider| provider.dialect());
         let asked = Dialect::from_path(request.uri().path());
         let dialect = asked.map(|asked| provider_dialect.unwrap_or(asked));
-        Exchange { dialect, asker: Asker::of(request), context, max_answer }
+        let StreamGuardLayer { max_answer, rules } = settings.clone();
+        Exchange { dialect, asker: Asker::of(request), context, max_answer, rules }
     }
 
     /// Whether the client asked for a stream.

@@ -8,7 +8,7 @@ use crate::{
     Credentials, Dialect, Fault, FaultKind,
     body::{EventStream, Oversized},
     dialect::{self, StreamEvent},
-    provider::classify,
+    provider::{FaultRules, classify},
 };
 
 /// How many bytes may come before a stream's first output.
@@ -19,6 +19,7 @@ const MAX_PREAMBLE: usize = 1 << 20;
 pub(super) struct Supervisor {
     dialect: Dialect,
     credentials: Credentials,
+    rules: FaultRules,
     events: EventStream,
     /// Whole events that were not taken yet.
     ready: VecDeque<Bytes>,
@@ -31,10 +32,11 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(dialect: Dialect, credentials: Credentials) -> Self {
+    pub(super) fn new(dialect: Dialect, credentials: Credentials, rules: FaultRules) -> Self {
         Supervisor {
             dialect,
             credentials,
+            rules,
             events: EventStream::default(),
             ready: VecDeque::new(),
             held: 0,
@@ -108,7 +110,7 @@ impl Supervisor {
                 StreamEvent::Finish => (self.committed, self.finished) = (true, true),
                 StreamEvent::Terminal => self.finished |= self.committed,
                 StreamEvent::Error if !self.finished => {
-                    let fault = classify::in_band(&data, &self.credentials);
+                    let fault = classify::in_band(&self.rules, &data, &self.credentials);
                     self.forward(whole.slice(from..seen));
                     return self.fail(fault);
                 }
@@ -144,7 +146,7 @@ mod tests {
     const ERROR: &str = r#"data: {"error":{"message":"Overloaded","type":"server_error","code":null}}"#;
 
     fn supervise(events: &[&str]) -> Supervisor {
-        let mut supervisor = Supervisor::new(Dialect::OpenAiChat, Credentials::none());
+        let mut supervisor = Supervisor::new(Dialect::OpenAiChat, Credentials::none(), FaultRules::default());
         events.iter().for_each(|event| supervisor.push(Bytes::from(format!("{event}\n\n"))));
         supervisor
     }
