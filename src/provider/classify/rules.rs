@@ -50,8 +50,8 @@ pub(super) fn kind(own: &FaultRules, status: Option<StatusCode>, words: &Words) 
     own.or_else(known).or_else(by_status).unwrap_or(FaultKind::Unavailable)
 }
 
-/// Rules of your own, asked before [those that are built in](self#the-rules-that-are-built-in): for a provider, or a
-/// gateway in front of one, that speaks of its failures in its own way.
+/// Rules of your own, asked before those that are built in: for a provider, or a gateway in front of one, that speaks of
+/// its failures in its own way.
 ///
 /// ```
 /// use tower_failover::{FaultKind, ProviderLayer, provider::{FaultRule, FaultRules}};
