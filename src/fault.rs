@@ -164,8 +164,8 @@ impl FaultKind {
             401 => FaultKind::AuthFailed,
             402 => FaultKind::QuotaExhausted,
             403 => FaultKind::PermissionDenied,
-            404 => FaultKind::NotFound,
-            408 | 504 | 522 | 524 => FaultKind::Timeout,
+            404 | 410 => FaultKind::NotFound,
+            408 | 499 | 504 | 522 | 524 => FaultKind::Timeout,
             413 => FaultKind::PayloadTooLarge,
             429 => FaultKind::RateLimited,
             498 | 529 => FaultKind::Overloaded,
@@ -192,6 +192,7 @@ pub struct Fault {
     code: Option<Box<str>>,
     message: Cow<'static, str>,
     retry_after: Option<Duration>,
+    should_retry: Option<bool>,
     refusal: Option<Refusal>,
     circuit: Option<CircuitAdvice>,
     unsent: bool,
@@ -206,6 +207,7 @@ impl Fault {
             code: None,
             message: message.into(),
             retry_after: None,
+            should_retry: None,
             refusal: None,
             circuit: None,
             unsent: false,
@@ -252,6 +254,14 @@ impl Fault {
         self.unsent || self.kind == FaultKind::Connect
     }
 
+    /// Adds whether the provider says that the same request is worth another try, as OpenAI and Anthropic do in
+    /// `x-should-retry`. For the same target it goes before the fault table's [`RetryAdvice`].
+    #[must_use]
+    pub fn with_should_retry(mut self, should_retry: impl Into<Option<bool>>) -> Self {
+        self.should_retry = should_retry.into();
+        self
+    }
+
     /// What kind of failure it is.
     #[must_use]
     pub fn kind(&self) -> FaultKind {
@@ -287,6 +297,12 @@ impl Fault {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// Whether the provider says that the same request is worth another try, if it says so.
+    #[must_use]
+    pub fn should_retry(&self) -> Option<bool> {
+        self.should_retry
     }
 
     /// Why a layer of ours declined, where it was one.

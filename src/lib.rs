@@ -97,7 +97,7 @@ pub use attempt::{Attempt, AttemptLog, Outcome, Phase};
 pub use body::ResponseBody;
 pub use capability_filter::CapabilityFilterLayer;
 pub use circuit_breaker::CircuitBreakerLayer;
-pub use classify::{Classify, StatusClassifier};
+pub use classify::{Classify, GrpcClassifier, StatusClassifier};
 pub use context::{Deadline, RequestContext};
 pub use credentials::{Credentials, InvalidCredentials};
 pub use failover::FailoverLayer;

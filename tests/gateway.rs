@@ -405,6 +405,113 @@ async fn a_provider_is_not_asked_for_more_than_its_limits() {
     assert!(text(&ask(post(&gateway, chat(false))).await.1).starts_with("[primary]"));
 }
 
+fn pass_through(base_url: &str, settings: &str) -> String {
+    format!(
+        "[providers.p]\ndialect = \"openai-chat\"\nbase_url = \"{base_url}\"\n[defaults]\n{settings}\n\
+         [routes.\"*\"]\ntargets = [{{ provider = \"p\" }}]\n"
+    )
+}
+
+#[tokio::test]
+async fn what_one_client_chooses_opens_no_circuit_for_others() {
+    let (primary, _) = simulated().await;
+    let served = Served::with_config(&pass_through(&primary.base_url(), QUICK)).await;
+    let with = |header: Option<(&'static str, &str)>, stream| {
+        let mut request = post(&served, chat(stream));
+        if let Some((name, value)) = header {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        request
+    };
+    for (name, header, times) in [
+        ("model-not-found", None, 2),
+        ("forbidden", None, 2),
+        ("unauthorized", Some(("openai-organization", "org-x")), 2),
+        ("slow-first-token:100ms", Some(("x-failover-max-ttft", "10ms")), 6),
+    ] {
+        primary.set_fault(fault(name));
+        for _ in 0..times {
+            assert_ne!(ask(with(header, true)).await.0.status, 200, "{name}");
+        }
+        primary.set_fault(SimulatedFault::None);
+        assert_eq!(ask(with(None, true)).await.0.status, 200, "{name}");
+    }
+    // A bound on the first output is none on an answer in one piece.
+    let served = Served::with_config(&pass_through(&primary.base_url(), "")).await;
+    primary.set_fault(fault("slow-first-token:50ms"));
+    let mut request = post(&served, chat(false));
+    request.headers_mut().insert("x-failover-max-ttft", "10ms".parse().unwrap());
+    assert_eq!(ask(request).await.0.status, 200);
+}
+
+#[tokio::test]
+async fn the_last_resort_is_tried_though_another_target_failed() {
+    let (primary, fallback) = simulated().await;
+    let settings = format!("{QUICK}\n breaker = {{ failures = 1 }}");
+    let served = Served::between(&primary.base_url(), &fallback.base_url(), &settings).await;
+    primary.set_fault(SimulatedFault::ServerError);
+    assert!(text(&ask(post(&served, chat(false))).await.1).starts_with("[fallback]"));
+    primary.set_fault(SimulatedFault::None);
+    fallback.set_fault(SimulatedFault::ServerError);
+    assert!(text(&ask(post(&served, chat(false))).await.1).starts_with("[primary]"));
+}
+
+#[tokio::test]
+async fn several_answers_in_one_stream_are_whole_only_together() {
+    let chunk = |index: u32, end: bool| {
+        let finish = if end { "\"stop\"" } else { "null" };
+        format!(
+            "data: {{\"choices\":[{{\"index\":{index},\"delta\":{{\"content\":\"x\"}},\"finish_reason\":{finish}}}]}}\n\n"
+        )
+    };
+    for (events, whole) in [
+        ([chunk(0, false), chunk(1, false), chunk(0, true)].concat(), false),
+        ([chunk(0, false), chunk(1, false), chunk(0, true), chunk(1, true)].concat(), true),
+    ] {
+        let primary = RawProvider::answering(raw_response("text/event-stream", events.as_bytes())).await;
+        let served = Served::between(&primary.base_url, "http://127.0.0.1:9/v1", QUICK).await;
+        let asked = r#"{"model":"chat","stream":true,"n":2,"messages":[]}"#;
+        let body = send(post(&served, asked)).await.into_body().collect().await;
+        assert_eq!(body.is_ok(), whole, "{events}");
+    }
+}
+
+#[tokio::test]
+async fn output_and_error_that_come_together_are_an_error_that_nobody_saw() {
+    let events = "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n\
+                  data: {\"error\":{\"message\":\"Overloaded\",\"code\":\"overloaded\"}}\n\n";
+    let primary = RawProvider::answering(raw_response("text/event-stream", events.as_bytes())).await;
+    let (_, fallback) = simulated().await;
+    let served = Served::between(&primary.base_url, &fallback.base_url(), QUICK).await;
+    assert!(text(&ask(post(&served, chat(true))).await.1).starts_with("[fallback]"));
+}
+
+#[tokio::test]
+async fn keep_alives_are_no_progress_and_a_connection_that_stays_open_no_failure() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let text_event = "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n";
+    let done = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    for (then, whole) in [("", false), (done, true)] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let provider = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let _ = socket.read(&mut [0; 4096]).await.unwrap();
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+            socket.write_all(format!("{head}{text_event}{then}").as_bytes()).await.unwrap();
+            // The socket stays open, and alive, until we are hung up on.
+            while socket.write_all(b": keep-alive\n\n").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let served = Served::between(&base_url, "http://127.0.0.1:9/v1", QUICK).await;
+        let ended = send(post(&served, chat(true))).await.into_body().collect();
+        let ended = tokio::time::timeout(Duration::from_secs(2), ended).await.expect("it ends");
+        assert_eq!(ended.is_ok(), whole);
+        tokio::time::timeout(Duration::from_secs(2), provider).await.expect("and so does the upstream call").unwrap();
+    }
+}
+
 #[tokio::test]
 async fn models_and_health_are_told() {
     let (primary, fallback) = simulated().await;

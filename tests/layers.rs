@@ -372,24 +372,68 @@ async fn failover_stops_at_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_target_that_was_left_too_little_time_is_not_blamed() {
+    let (breaker, circuits) = breaker(1);
+    let route = route(&["a", "b"]);
+    let service = ServiceBuilder::new()
+        .layer(FailoverLayer::new(&route).with_total(12 * SECOND))
+        .layer(breaker)
+        .layer(TimeoutLayer::new().with_response(10 * SECOND))
+        .service(Scripted::playing([Act::Hang, Act::Hang]));
+    let started = Instant::now();
+    assert_eq!(service.oneshot(request()).await.unwrap().status(), 504);
+    assert_eq!(started.elapsed(), 12 * SECOND);
+    let states: Vec<_> = route.targets().iter().map(|target| circuits.state(target)).collect();
+    assert_eq!(states, [CircuitState::Open, CircuitState::Closed]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_cannot_be_sent_proves_nobody_alive() {
+    let provider = tower_failover::Provider::new("p", tower_failover::Dialect::OpenAiChat, "http://h").unwrap();
+    let target = Target::new(&provider, "m");
+    let circuits = CircuitRegistry::default();
+    circuits.open(&target);
+    circuits.half_open(&target);
+    let service = tower_failover::FailoverStack::new(&Route::new("r", [target.clone()]).unwrap())
+        .with_circuits(circuits.clone())
+        .layer(Scripted::playing([]));
+    let context = RequestContext::new().with_dialect(tower_failover::Dialect::OpenAiChat);
+    let mut bad = request_with(&context);
+    *bad.body_mut() = Full::new(Bytes::from_static(b"[1]"));
+    assert_eq!(service.oneshot(bad).await.unwrap().status(), 400);
+    assert_eq!((circuits.state(&target), context.attempts().sent()), (CircuitState::HalfOpen, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_holds_though_nothing_inside_is_ready_or_keeps_it() {
+    let service = FailoverLayer::new(&route(&["a", "b"])).with_total(5 * SECOND).layer(Scripted::playing([Act::Hang]));
+    let started = Instant::now();
+    assert_eq!(service.oneshot(request()).await.unwrap().status(), 504);
+    let service = FailoverLayer::new(&route(&["a"])).with_total(5 * SECOND).layer(Never);
+    assert_eq!(service.oneshot(request()).await.unwrap().status(), 504);
+    assert_eq!(started.elapsed(), 10 * SECOND);
+}
+
+/// A service that is never ready.
+#[derive(Clone)]
+struct Never;
+
+impl Service<Request<Full<Bytes>>> for Never {
+    type Response = Response<TestBody>;
+    type Error = Infallible;
+    type Future = std::future::Pending<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Pending
+    }
+
+    fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
+        panic!("called without being ready")
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn failover_is_ready_though_its_targets_are_not() {
-    struct Never;
-    impl Clone for Never {
-        fn clone(&self) -> Self {
-            Never
-        }
-    }
-    impl Service<Request<Full<Bytes>>> for Never {
-        type Response = Response<TestBody>;
-        type Error = Infallible;
-        type Future = std::future::Pending<Result<Self::Response, Infallible>>;
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-            Poll::Pending
-        }
-        fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
-            panic!("called without being ready")
-        }
-    }
     let mut service = FailoverLayer::new(&route(&["a"])).layer(Never);
     let ready = ServiceExt::<Request<Full<Bytes>>>::ready(&mut service);
     assert!(futures_util::poll!(Box::pin(ready)).is_ready());

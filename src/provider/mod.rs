@@ -39,6 +39,7 @@ mod dispatch;
 mod layer;
 mod stream_guard;
 
+pub use classify::{FaultRule, FaultRules};
 pub use dispatch::{Dispatch, DispatchFuture, DispatchLayer};
 pub use layer::ProviderLayer;
 pub use stream_guard::{GuardedBody, StreamGuard, StreamGuardFuture, StreamGuardLayer};

@@ -128,7 +128,14 @@ impl<C> RetryLayer<C> {
             return None;
         }
         let asked = fault.retry_after();
-        let worth_it = match fault.policy().retry {
+        let advice = match fault.should_retry() {
+            // A layer of ours that declines does so again, whatever a provider says.
+            _ if matches!(fault.kind(), FaultKind::Refused | FaultKind::Cancelled) => RetryAdvice::No,
+            Some(true) => RetryAdvice::Yes,
+            Some(false) => RetryAdvice::No,
+            None => fault.policy().retry,
+        };
+        let worth_it = match advice {
             RetryAdvice::Yes => asked.is_none_or(|asked| asked <= self.max_retry_after),
             RetryAdvice::WhenRetryAfterIsShort => asked.is_some_and(|asked| asked <= self.max_retry_after),
             RetryAdvice::No => false,
@@ -148,5 +155,25 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").field("tries", &self.tries).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_provider_says_about_a_retry_goes_before_the_table() {
+        let retried = |kind, should_retry: Option<bool>| {
+            let fault = Fault::new(kind, "failed").with_should_retry(should_retry);
+            RetryLayer::new().wait(&fault, 1, None).is_some()
+        };
+        assert!(retried(FaultKind::Overloaded, None) && !retried(FaultKind::Overloaded, Some(false)));
+        assert!(!retried(FaultKind::BadRequest, None) && retried(FaultKind::BadRequest, Some(true)));
+        // Without a hint how long to wait, too.
+        assert!(!retried(FaultKind::RateLimited, None) && retried(FaultKind::RateLimited, Some(true)));
+        assert!(!retried(FaultKind::Refused, Some(true)) && !retried(FaultKind::Cancelled, Some(true)));
+        let patient = Fault::new(FaultKind::RateLimited, "").with_should_retry(true);
+        assert_eq!(RetryLayer::new().wait(&patient.with_retry_after(Duration::from_secs(60)), 1, None), None);
     }
 }

@@ -23,7 +23,8 @@
 //! # }
 //! ```
 //!
-//! Which failures are worth it is in the [fault table](crate::FaultKind::policy). Before each further try it waits for
+//! Which failures are worth it is in the [fault table](crate::FaultKind::policy), unless the provider says so itself
+//! ([`Fault::should_retry`](crate::Fault::should_retry)). Before each further try it waits for
 //! as long as the provider asks (`Retry-After`), else with exponential backoff and full jitter (a random part of twice
 //! the last bound: [why](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)). It does not wait
 //! past the request's [`Deadline`](crate::Deadline), nor for longer than `max_retry_after`: failover has something

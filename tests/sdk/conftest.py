@@ -30,7 +30,7 @@ base_url = "{fallback_url}"
 api_key  = {{ value = "{fallback_key}" }}
 
 [defaults]
-timeout = {{ first_output = "500ms", response = "500ms", idle = "1s", total = "20s" }}
+timeout = {{ first_output = "{patience}", response = "{patience}", idle = "1s", total = "30s" }}
 retry   = {{ attempts = {attempts}, base_delay = "5ms" }}
 breaker = {breaker}
 
@@ -114,8 +114,9 @@ class Starter:
         primary: str = "",
         fallback: str = "",
         primary_url: str | None = None,
+        patience: str = "500ms",
     ) -> Gateway:
-        """`primary` and `fallback` are further keys of the two targets."""
+        """`primary` and `fallback` are further keys of the two targets, `patience` how long an answer may take."""
         number = next(self.numbers)
         file = self.folder / f"gateway-{number}.toml"
         file.write_text(
@@ -127,6 +128,7 @@ class Starter:
                 breaker=breaker,
                 attempts=attempts,
                 route=route,
+                patience=patience,
                 primary=primary and f", {primary}",
                 fallback=fallback and f", {fallback}",
             )

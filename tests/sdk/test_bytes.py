@@ -52,6 +52,11 @@ STREAM = (
 ).encode()
 
 
+def settings(provider: RawProvider) -> dict[str, str]:
+    # Nothing here is about time, but a busy machine may take some to send a stream byte by byte.
+    return {"primary_url": provider.base_url, "patience": "15s"}
+
+
 def post(url: str, body: bytes, **headers: str) -> httpx2.Response:
     with httpx2.Client(trust_env=False, timeout=20) as http:
         content_type = {"content-type": "application/json", "authorization": "Bearer sk-client"}
@@ -62,9 +67,9 @@ def post(url: str, body: bytes, **headers: str) -> httpx2.Response:
 def test_of_a_request_only_the_model_changes(model: str | None, start_gateway: Starter) -> None:
     with RawProvider(response(RESPONSE, "application/json")) as provider:
         if model is None:
-            gateway, expected = start_gateway(primary_url=provider.base_url), [REQUEST]
+            gateway, expected = start_gateway(**settings(provider)), [REQUEST]
         else:
-            gateway = start_gateway(primary_url=provider.base_url, primary=f"model = '{model}'")
+            gateway = start_gateway(**settings(provider), primary=f"model = '{model}'")
             # However the name itself is written, which JSON leaves open.
             written = [b'"a/model \xc3\xbc \\"x\\""', b'"a/model \\u00fc \\"x\\""']
             expected = [REQUEST.replace(b'"model" : "gpt-4o" ,', b'"model" : ' + name + b" ,") for name in written]
@@ -81,7 +86,7 @@ def test_of_a_request_only_the_model_changes(model: str | None, start_gateway: S
 def test_a_whole_answer_is_not_touched(start_gateway: Starter) -> None:
     headers = ["x-of-the-provider: kept", "set-cookie: a=b", "x-ratelimit-remaining-requests: 17"]
     with RawProvider(response(RESPONSE, "application/json; odd=1", *headers)) as provider:
-        gateway = start_gateway(primary_url=provider.base_url)
+        gateway = start_gateway(**settings(provider))
         answer = post(f"{gateway.url}/v1", REQUEST)
     assert answer.status_code == 200, answer.text
     assert answer.content == RESPONSE
@@ -98,7 +103,7 @@ def test_a_stream_is_not_touched(size: int, start_gateway: Starter) -> None:
     pieces = [STREAM[at : at + size] for at in range(0, len(STREAM), size)]
     sent = [chunked_head("text/event-stream", "x-of-the-provider: kept"), *map(chunk, pieces), chunk(b"")]
     with RawProvider(*sent) as provider:
-        gateway = start_gateway(primary_url=provider.base_url)
+        gateway = start_gateway(**settings(provider))
         answer = post(f"{gateway.url}/v1", REQUEST.replace(b'"z":1,', b'"stream":true,'))
     assert answer.status_code == 200, answer.text
     assert answer.content == STREAM
@@ -110,7 +115,7 @@ def test_an_event_does_not_wait_for_the_next(start_gateway: Starter) -> None:
     events = [event + b"\n\n" for event in STREAM.replace(b"\r\n", b"\n").split(b"\n\n") if event]
     sent = [chunked_head("text/event-stream"), *map(chunk, events), chunk(b"")]
     with RawProvider(*sent, moment=0.1) as provider, httpx2.Client(trust_env=False, timeout=20) as http:
-        url = f"{start_gateway(primary_url=provider.base_url).url}/v1/chat/completions"
+        url = f"{start_gateway(**settings(provider)).url}/v1/chat/completions"
         with http.stream("POST", url, json={"model": "m", "messages": [], "stream": True}) as answer:
             arrived = [(time.monotonic(), piece) for piece in answer.iter_raw()]
     assert b"".join(piece for _, piece in arrived) == b"".join(events)
@@ -126,7 +131,7 @@ def test_an_event_does_not_wait_for_the_next(start_gateway: Starter) -> None:
 def test_an_error_of_the_request_is_not_touched(start_gateway: Starter) -> None:
     body = rb'{"error" : {"message":"caf\u00e9 \/ is too hot","type":"invalid_request_error","param":"x","code":1e3}}'
     with RawProvider(response(body, "application/json", status="422 Unprocessable Entity")) as provider:
-        gateway = start_gateway(primary_url=provider.base_url)
+        gateway = start_gateway(**settings(provider))
         answer = post(f"{gateway.url}/v1", REQUEST)
     assert answer.status_code == 422
     assert answer.content == body

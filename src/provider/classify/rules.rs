@@ -1,162 +1,256 @@
-//! The rules by which a provider's words become a kind of fault: data, in the order in which they are asked.
-//!
-//! A status alone does not tell: a bad key may be a 400, an exhausted account a 429, an overload an event in a 200.
-//! Sources: the providers' own error references, and error bodies as their users report them.
+//! How rules are asked: the user's, then those of the [table](super::table), then the status.
+
+use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::{UNKNOWN, Words};
+use super::{
+    table::{RULES, Rule},
+    words::Words,
+};
 use crate::FaultKind;
 
-/// Matches when the status is among `statuses` and either a code or a phrase is found.
-struct Rule {
-    kind: FaultKind,
-    statuses: Statuses,
-    /// Compared without regard to case.
-    codes: &'static [&'static str],
-    /// Looked for in the message, in lower case.
-    phrases: &'static [&'static str],
-}
-
-#[derive(Clone, Copy)]
-enum Statuses {
-    /// Any, and none: an error inside a 200.
+/// Which statuses a rule of the table is for. A status that is missing, as in an error inside a 200, is in all of them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Statuses {
     Any,
-    /// Not a 5xx: phrases there tell of the provider's own trouble, whatever they mention.
-    NotServer,
-    /// One of these, and none.
     Of(&'static [u16]),
+    Missing,
 }
 
 impl Statuses {
     fn contain(self, status: Option<StatusCode>) -> bool {
-        let Some(status) = status else { return true };
-        match self {
-            Statuses::Any => true,
-            Statuses::NotServer => !status.is_server_error(),
-            Statuses::Of(statuses) => statuses.contains(&status.as_u16()),
+        match (self, status) {
+            (Statuses::Any, _) | (_, None) => true,
+            (Statuses::Of(statuses), Some(status)) => statuses.contains(&status.as_u16()),
+            (Statuses::Missing, Some(_)) => false,
         }
     }
 }
 
-const RULES: &[Rule] = &[
-    Rule {
-        kind: FaultKind::QuotaExhausted,
-        statuses: Statuses::NotServer,
-        codes: &["insufficient_quota", "billing_error", "billing_hard_limit_reached", "billing_not_active"],
-        phrases: &[
-            "insufficient balance",
-            "credit balance is too low",
-            "requires more credits",
-            "insufficient credits",
-            "reached your specified api usage limits",
-        ],
-    },
-    Rule {
-        kind: FaultKind::AuthFailed,
-        statuses: Statuses::Of(&[400, 401, 403]),
-        codes: &["invalid_api_key", "authentication_error", "api_key_invalid", "unauthenticated", "missing_api_key"],
-        phrases: &["incorrect api key", "invalid api key", "api key not valid", "invalid subscription key"],
-    },
-    Rule {
-        kind: FaultKind::ContextLengthExceeded,
-        statuses: Statuses::NotServer,
-        codes: &["context_length_exceeded", "too_many_prompt_tokens", "context_window_exceeded"],
-        phrases: &[
-            "maximum context length",
-            "max context length",
-            "prompt is too long",
-            "exceeds the maximum number of tokens allowed",
-            "exceed context limit",
-            "exceeds the context window",
-        ],
-    },
-    Rule {
-        kind: FaultKind::ContentFiltered,
-        statuses: Statuses::NotServer,
-        codes: &["content_filter", "content_policy_violation", "invalid_prompt"],
-        phrases: &["content management policy", "blocked by content filtering policy"],
-    },
-    Rule {
-        kind: FaultKind::Unsupported,
-        statuses: Statuses::Of(&[400, 404, 422]),
-        codes: &["unsupported_parameter", "unsupported_value"],
-        phrases: &["not supported with this model", "does not support", "no endpoints found that support"],
-    },
-    Rule {
-        kind: FaultKind::PermissionDenied,
-        statuses: Statuses::Of(&[400, 403, 404]),
-        codes: &["unsupported_country_region_territory", "permission_denied", "permission_error"],
-        phrases: &["data policy"],
-    },
-    Rule {
-        kind: FaultKind::NotFound,
-        statuses: Statuses::Of(&[400, 404]),
-        codes: &["model_not_found", "deploymentnotfound", "not_found_error", "not_found"],
-        phrases: &[],
-    },
-    Rule {
-        kind: FaultKind::RateLimited,
-        statuses: Statuses::Of(&[413, 429, 503]),
-        codes: &["rate_limit_exceeded", "rate_limit_error", "rate_limited", "ratelimitreached", "too_many_requests"],
-        phrases: &["rate limit reached", "rate limit exceeded", "request too large for model"],
-    },
-    Rule {
-        kind: FaultKind::Overloaded,
-        statuses: Statuses::Any,
-        codes: &["overloaded_error", "overloaded", "service_unavailable", "engine_overloaded"],
-        phrases: &["overloaded", "capacity exceeded", "no capacity available"],
-    },
-    Rule {
-        kind: FaultKind::PayloadTooLarge,
-        statuses: Statuses::NotServer,
-        codes: &["request_too_large"],
-        phrases: &[],
-    },
-    Rule {
-        kind: FaultKind::Timeout,
-        statuses: Statuses::Any,
-        codes: &["timeout_error", "deadline_exceeded"],
-        phrases: &[],
-    },
-];
+impl Rule {
+    fn matches(&self, status: Option<StatusCode>, words: &Words) -> bool {
+        self.statuses.contain(status)
+            && (self.codes.iter().any(|code| words.has_code(code))
+                || self.phrases.iter().any(|phrase| words.texts.contains(phrase)))
+    }
+}
 
-/// What stands in a 200 of itself: asked after all rules, and only without a status.
-const WITHOUT_STATUS: &[(&str, FaultKind)] = &[
-    ("invalid_request_error", FaultKind::BadRequest),
-    ("server_error", FaultKind::Unavailable),
-    ("api_error", FaultKind::Unavailable),
-];
+impl Words {
+    fn has_code(&self, code: &str) -> bool {
+        self.codes.iter().any(|said| said.eq_ignore_ascii_case(code))
+    }
+}
 
-pub(super) fn kind(status: Option<StatusCode>, words: &Words) -> FaultKind {
-    let message = words.message.to_lowercase();
-    let said = |code: &&str| words.codes.iter().any(|said| said.eq_ignore_ascii_case(code));
-    let matches = |rule: &&Rule| {
-        rule.statuses.contain(status)
-            && (rule.codes.iter().any(said) || rule.phrases.iter().any(|phrase| message.contains(phrase)))
-    };
-    let by_rule = RULES.iter().find(matches).map(|rule| rule.kind);
-    by_rule.unwrap_or_else(|| match status {
-        Some(status) => FaultKind::from_status(status).unwrap_or(UNKNOWN),
-        None => WITHOUT_STATUS.iter().find(|(code, _)| said(code)).map_or(UNKNOWN, |(_, kind)| *kind),
-    })
+/// The kind of an error: by the first rule that matches, else by its status.
+pub(super) fn kind(own: &FaultRules, status: Option<StatusCode>, words: &Words) -> FaultKind {
+    let own = own.iter().find(|rule| rule.matches(status, words)).map(|rule| rule.kind);
+    let known = || RULES.iter().find(|rule| rule.matches(status, words)).map(|rule| rule.kind);
+    let by_status = || FaultKind::from_status(status?);
+    own.or_else(known).or_else(by_status).unwrap_or(FaultKind::Unavailable)
+}
+
+/// Rules of your own, asked before those that are built in: for a provider, or a gateway in front of one, that speaks of
+/// its failures in its own way.
+///
+/// ```
+/// use tower_failover::{FaultKind, ProviderLayer, provider::{FaultRule, FaultRules}};
+///
+/// let rules = FaultRules::from([
+///     FaultRule::new(FaultKind::QuotaExhausted).with_status(429).with_phrase("team budget is spent"),
+///     FaultRule::new(FaultKind::Overloaded).with_code("E_BUSY").with_code("E_QUEUE_FULL"),
+/// ]);
+/// let layer = ProviderLayer::new().with_rules(rules);
+/// # let _ = layer;
+/// ```
+///
+/// They are asked in their order, and the first that matches decides.
+///
+#[doc = include_str!("../../../docs/faults.md")]
+#[derive(Clone, Debug, Default)]
+pub struct FaultRules(Option<Arc<[FaultRule]>>);
+
+impl FaultRules {
+    /// None.
+    pub(crate) const NONE: FaultRules = FaultRules(None);
+
+    fn iter(&self) -> impl Iterator<Item = &FaultRule> {
+        self.0.iter().flat_map(|rules| rules.iter())
+    }
+}
+
+impl FromIterator<FaultRule> for FaultRules {
+    fn from_iter<I: IntoIterator<Item = FaultRule>>(rules: I) -> Self {
+        FaultRules(Some(rules.into_iter().collect()))
+    }
+}
+
+impl<const N: usize> From<[FaultRule; N]> for FaultRules {
+    fn from(rules: [FaultRule; N]) -> Self {
+        FaultRules(Some(Arc::new(rules)))
+    }
+}
+
+/// One of the [`FaultRules`]: what kind of failure an error with certain words is.
+///
+/// It matches an error that has one of its statuses (any, where it names none) and one of its codes or phrases (any
+/// words, where it names none). A rule that names nothing matches nothing.
+#[derive(Clone, Debug)]
+pub struct FaultRule {
+    kind: FaultKind,
+    statuses: Vec<u16>,
+    codes: Vec<Box<str>>,
+    phrases: Vec<Box<str>>,
+}
+
+impl FaultRule {
+    /// A rule for that kind of failure.
+    #[must_use]
+    pub fn new(kind: FaultKind) -> Self {
+        FaultRule { kind, statuses: Vec::new(), codes: Vec::new(), phrases: Vec::new() }
+    }
+
+    /// Adds an HTTP status. An error inside a good response has none, and then its words decide alone.
+    #[must_use]
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.statuses.push(status);
+        self
+    }
+
+    /// Adds a code, type, status or reason as it stands in the error's body, without regard to case:
+    /// `"insufficient_quota"`.
+    #[must_use]
+    pub fn with_code(mut self, code: impl Into<Box<str>>) -> Self {
+        self.codes.push(code.into());
+        self
+    }
+
+    /// Adds a part of the error's message, without regard to case.
+    #[must_use]
+    pub fn with_phrase(mut self, phrase: impl AsRef<str>) -> Self {
+        self.phrases.push(phrase.as_ref().to_lowercase().into());
+        self
+    }
+
+    fn matches(&self, status: Option<StatusCode>, words: &Words) -> bool {
+        let wordless = self.codes.is_empty() && self.phrases.is_empty();
+        let said = self.codes.iter().any(|code| words.has_code(code))
+            || self.phrases.iter().any(|phrase| words.texts.contains(&**phrase));
+        match status {
+            _ if self.statuses.is_empty() => said,
+            Some(status) => self.statuses.contains(&status.as_u16()) && (wordless || said),
+            None => said,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fmt::Write;
+
+    fn words(code: &str, text: &str) -> Words {
+        Words { codes: vec![code.into()], texts: text.into(), ..Words::default() }
+    }
 
     #[test]
-    fn phrases_on_a_server_error_are_not_trusted() {
-        let words = Words { message: "maximum context length of the queue".into(), ..Words::default() };
-        assert_eq!(kind(Some(StatusCode::INTERNAL_SERVER_ERROR), &words), FaultKind::Unavailable);
-        assert_eq!(kind(Some(StatusCode::BAD_REQUEST), &words), FaultKind::ContextLengthExceeded);
+    fn phrases_about_the_request_are_not_trusted_on_a_server_error() {
+        let kind = |status, text: &str| kind(&FaultRules::NONE, StatusCode::from_u16(status).ok(), &words("", text));
+        for text in ["maximum context length of the queue", "does not support", "insufficient balance"] {
+            assert_eq!(kind(500, text), FaultKind::Unavailable, "{text}");
+            assert_ne!(kind(400, text), FaultKind::Unavailable, "{text}");
+        }
     }
 
     #[test]
     fn rules_are_spelt_so_that_they_can_match() {
         for rule in RULES {
             assert!(rule.phrases.iter().all(|phrase| *phrase == phrase.to_lowercase()));
+            assert!(rule.codes.iter().all(|code| *code == code.to_lowercase()));
+            assert!(!rule.codes.is_empty() || !rule.phrases.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_users_rules_are_asked_first_and_in_their_order() {
+        let rules = FaultRules::from([
+            FaultRule::new(FaultKind::Overloaded).with_status(400).with_code("E_BUSY").with_phrase("Come Back"),
+            FaultRule::new(FaultKind::Timeout).with_code("e_busy"),
+            FaultRule::new(FaultKind::NotFound).with_status(418),
+            FaultRule::new(FaultKind::Cancelled),
+        ]);
+        for (status, code, text, expected) in [
+            (Some(400), "e_busy", "", FaultKind::Overloaded),
+            (Some(400), "", "please come back", FaultKind::Overloaded),
+            (Some(400), "invalid_api_key", "please come back", FaultKind::Overloaded),
+            (None, "", "please come back", FaultKind::Overloaded),
+            (Some(500), "e_busy", "", FaultKind::Timeout),
+            (Some(418), "", "", FaultKind::NotFound),
+            (Some(400), "", "", FaultKind::BadRequest),
+            (None, "", "", FaultKind::Unavailable),
+        ] {
+            let status = status.map(|status| StatusCode::from_u16(status).unwrap());
+            assert_eq!(kind(&rules, status, &words(code, text)), expected, "{status:?} {code} {text}");
+        }
+    }
+
+    /// The table for people. `UPDATE_DOCS=1 cargo test` writes it.
+    #[test]
+    fn the_documented_rules_are_the_rules() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/faults.md");
+        let documented = documented();
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, &documented).unwrap();
+        }
+        let found = std::fs::read_to_string(path).unwrap().replace("\r\n", "\n");
+        assert!(found == documented, "docs/faults.md is not what the rules are: UPDATE_DOCS=1 cargo test writes it");
+    }
+
+    fn documented() -> String {
+        let mut text = String::from(
+            "# The rules that are built in\n\n\
+             What a provider's error means is decided by the first rule that matches. A rule matches when the status is \
+             one of its own, and the error has one of its codes (a code, type, status or reason anywhere in the body, \
+             as a whole, in any case) or one of its phrases (a part of any text in the body, in any case). An error \
+             inside a good response has no status unless its body names one; to such an error every rule is open.\n\n",
+        );
+        for (at, rule) in RULES.iter().enumerate() {
+            let statuses = match rule.statuses {
+                Statuses::Any => "any status".to_owned(),
+                Statuses::Missing => "no status".to_owned(),
+                Statuses::Of(statuses) => statuses.iter().map(u16::to_string).collect::<Vec<_>>().join(", "),
+            };
+            writeln!(text, "{}. **`{}`** ({statuses})", at + 1, rule.kind.name()).unwrap();
+            for (what, words) in [("Codes", rule.codes), ("Phrases", rule.phrases)] {
+                let words: Vec<_> = words.iter().map(|word| quoted(word)).collect();
+                if !words.is_empty() {
+                    writeln!(text, "   - {what}: {}", words.join(", ")).unwrap();
+                }
+            }
+        }
+        text.push_str("\nWhere none matches, the status decides:\n\n| status | kind |\n|---|---|\n");
+        let mut by_kind: Vec<(FaultKind, Vec<String>)> = Vec::new();
+        for status in 400..600 {
+            let kind = FaultKind::from_status(StatusCode::from_u16(status).unwrap()).unwrap();
+            if matches!(kind, FaultKind::BadRequest | FaultKind::Unavailable) {
+                continue;
+            }
+            match by_kind.iter_mut().find(|(known, _)| *known == kind) {
+                Some((_, statuses)) => statuses.push(status.to_string()),
+                None => by_kind.push((kind, vec![status.to_string()])),
+            }
+        }
+        for (kind, statuses) in by_kind {
+            writeln!(text, "| {} | `{}` |", statuses.join(", "), kind.name()).unwrap();
+        }
+        text.push_str("| any other 4xx | `bad_request` |\n| any other 5xx, or none | `unavailable` |\n");
+        text
+    }
+
+    fn quoted(word: &str) -> String {
+        match word.contains('`') {
+            true => format!("`` {word} ``"),
+            false => format!("`{word}`"),
         }
     }
 }

@@ -75,10 +75,11 @@ impl Watch {
         match ready!(Pin::new(inner).poll_frame(cx)) {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
-                    let made = self.supervisor.push(data) == Progress::Made;
-                    if self.supervisor.is_terminated() && self.supervisor.is_finished() {
+                    let was_over = self.supervisor.is_over();
+                    let progress = self.supervisor.push(data);
+                    if self.supervisor.is_over() && !was_over {
                         self.progress.tighten(CONNECTION_END);
-                    } else if made {
+                    } else if progress == Progress::Made {
                         self.progress.touch();
                     }
                 }

@@ -72,9 +72,10 @@ where
                         Next::Hold(dialect) => {
                             let credentials = this.exchange.credentials().cloned().unwrap_or_default();
                             let reader = StreamReader::new(dialect, this.exchange.choices());
-                            let supervisor = Supervisor::new(reader, credentials);
-                            let (context, idle) = (this.exchange.context.take(), this.exchange.settings.idle);
-                            let body = GuardedBody::watched(body, supervisor, context, idle);
+                            let settings = &this.exchange.settings;
+                            let supervisor = Supervisor::new(reader, credentials, settings.rules.clone());
+                            let idle = settings.idle;
+                            let body = GuardedBody::watched(body, supervisor, this.exchange.context.take(), idle);
                             this.state.set(State::Holding { parts: Some(Box::new(parts)), body: Some(body) });
                         }
                         Next::Collect(what, limit) => {
@@ -160,7 +161,7 @@ fn answer<B>(
             Answer::Whole => return Response::from_parts(parts, ResponseBody::whole(body)),
             Answer::Error => {
                 let none = Credentials::none();
-                classify::in_band(&body, exchange.credentials().unwrap_or(&none))
+                classify::in_band(&exchange.settings.rules, &body, exchange.credentials().unwrap_or(&none))
             }
             Answer::Malformed if body.is_empty() => malformed("the provider's answer is empty"),
             Answer::Malformed => malformed("the provider's answer is not JSON, or not all of it"),
@@ -181,7 +182,8 @@ fn error<B>(mut parts: Parts, body: Result<Bytes, CollectError>, exchange: &Exch
     // An error whose text is too long or was cut still has a status.
     let whole = body.is_ok();
     let mut body = body.unwrap_or_default();
-    let fault = exchange.attribute(classify::response(parts.status, &parts.headers, &body, credentials));
+    let fault = classify::response(&exchange.settings.rules, parts.status, &parts.headers, &body, credentials);
+    let fault = exchange.attribute(fault);
     let echoes = parts.headers.iter().filter(|(_, value)| credentials.are_in(value.as_bytes()));
     let echoes: Vec<_> = echoes.map(|(name, _)| name.clone()).collect();
     echoes.iter().for_each(|name| _ = parts.headers.remove(name));

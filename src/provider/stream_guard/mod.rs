@@ -20,6 +20,7 @@ use tower_service::Service;
 
 use crate::{
     BoxError, CircuitAdvice, Credentials, Dialect, Fault, FaultKind, RequestContext, ResponseBody, Target, body::Asker,
+    provider::FaultRules,
 };
 
 /// Makes sure that what leaves it has begun to answer or is complete: the incoming half of a
@@ -31,17 +32,18 @@ use crate::{
 ///   its error, never cleanly. No event waits for the next: only the beginning of one whose end has not come is kept.
 /// - An answer in one piece is collected and checked: truncated, empty or HTML is a fault, and so is an error in a 200.
 /// - An error's body is read (up to 64 KiB), classified by the provider's own words, and passed on with the fault.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct StreamGuardLayer {
     max_answer: usize,
     idle: Duration,
+    rules: FaultRules,
 }
 
 impl StreamGuardLayer {
     /// With answers in one piece of up to 32 MiB, and streams that pause for up to 60 s.
     #[must_use]
     pub const fn new() -> Self {
-        StreamGuardLayer { max_answer: 32 << 20, idle: Duration::from_secs(60) }
+        StreamGuardLayer { max_answer: 32 << 20, idle: Duration::from_secs(60), rules: FaultRules::NONE }
     }
 
     /// How many bytes an answer in one piece may have; a longer one is a fault.
@@ -57,6 +59,13 @@ impl StreamGuardLayer {
         self.idle = idle;
         self
     }
+
+    /// Asks these rules what an error means before those that are built in.
+    #[must_use]
+    pub fn with_rules(mut self, rules: FaultRules) -> Self {
+        self.rules = rules;
+        self
+    }
 }
 
 impl Default for StreamGuardLayer {
@@ -69,7 +78,7 @@ impl<S> Layer<S> for StreamGuardLayer {
     type Service = StreamGuard<S>;
 
     fn layer(&self, inner: S) -> StreamGuard<S> {
-        StreamGuard { inner, settings: *self }
+        StreamGuard { inner, settings: self.clone() }
     }
 }
 
@@ -95,7 +104,7 @@ where
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        let exchange = Exchange::of(&request, self.settings);
+        let exchange = Exchange::of(&request, self.settings.clone());
         StreamGuardFuture::new(self.inner.call(request), exchange)
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     Credentials, Fault, FaultKind,
     body::{EventStream, Oversized},
     dialect::{StreamEvent, StreamReader},
-    provider::classify,
+    provider::{FaultRules, classify},
 };
 
 /// How many bytes may come before a stream's first output.
@@ -19,6 +19,7 @@ const MAX_PREAMBLE: usize = 1 << 20;
 pub(super) struct Supervisor {
     reader: StreamReader,
     credentials: Credentials,
+    rules: FaultRules,
     events: EventStream,
     /// Whole events that were not taken yet.
     ready: VecDeque<Bytes>,
@@ -42,10 +43,11 @@ pub(super) enum Progress {
 }
 
 impl Supervisor {
-    pub(super) fn new(reader: StreamReader, credentials: Credentials) -> Self {
+    pub(super) fn new(reader: StreamReader, credentials: Credentials, rules: FaultRules) -> Self {
         Supervisor {
             reader,
             credentials,
+            rules,
             events: EventStream::default(),
             ready: VecDeque::new(),
             held: 0,
@@ -66,9 +68,9 @@ impl Supervisor {
         self.finished
     }
 
-    /// Whether the event came behind which nothing comes.
-    pub(super) fn is_terminated(&self) -> bool {
-        self.terminated
+    /// Whether the answer is whole and said to be the last.
+    pub(super) fn is_over(&self) -> bool {
+        self.finished && self.terminated
     }
 
     /// The next bytes to forward.
@@ -157,7 +159,7 @@ impl Supervisor {
                     self.finished |= self.committed;
                 }
                 StreamEvent::Error if !self.finished => {
-                    let fault = classify::in_band(&data, &self.credentials);
+                    let fault = classify::in_band(&self.rules, &data, &self.credentials);
                     self.forward(whole.slice(from..seen));
                     self.fail(fault);
                     return progress;
@@ -196,7 +198,8 @@ mod tests {
     const ERROR: &str = r#"data: {"error":{"message":"Overloaded","type":"server_error","code":null}}"#;
 
     fn supervise(events: &[&str]) -> Supervisor {
-        let mut supervisor = Supervisor::new(StreamReader::new(Dialect::OpenAiChat, 1), Credentials::none());
+        let reader = StreamReader::new(Dialect::OpenAiChat, 1);
+        let mut supervisor = Supervisor::new(reader, Credentials::none(), FaultRules::default());
         events.iter().for_each(|event| _ = supervisor.push(Bytes::from(format!("{event}\n\n"))));
         supervisor
     }
