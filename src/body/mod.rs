@@ -4,7 +4,7 @@ pub(crate) mod collect;
 mod event_stream;
 mod response;
 
-pub(crate) use collect::Collect;
+pub(crate) use collect::{Collect, whole};
 pub(crate) use event_stream::{EventStream, Oversized};
 pub(crate) use response::Asker;
 pub use response::ResponseBody;

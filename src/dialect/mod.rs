@@ -11,7 +11,7 @@
 
 use bytes::Bytes;
 
-use crate::{Dialect, Fault, RequestOutline};
+use crate::{Dialect, Fault, RequestContext, RequestOutline};
 
 pub(crate) mod json_scan;
 pub(crate) mod openai_chat;
@@ -59,6 +59,18 @@ pub(crate) fn outline(dialect: Dialect, body: &Bytes) -> Option<Result<RequestOu
     match dialect {
         Dialect::OpenAiChat => Some(openai_chat::request::outline(body)),
         _ => None,
+    }
+}
+
+/// Fills in what is known of a request once its body is.
+pub(crate) fn describe(context: RequestContext, dialect: Dialect, body: &Bytes) -> RequestContext {
+    let context = context.with_dialect(dialect);
+    if context.outline().is_some() {
+        return context;
+    }
+    match outline(dialect, body) {
+        Some(Ok(outline)) => context.with_outline(outline),
+        _ => context,
     }
 }
 

@@ -15,8 +15,8 @@ use tower::util::Oneshot;
 use tower_service::Service;
 
 use crate::{
-    BoxError, Classify, Deadline, Dialect, Fault, FaultKind, Outcome, RequestContext, ResponseBody,
-    body::{Asker, Collect, collect::CollectError},
+    BoxError, Classify, Deadline, Dialect, Fault, Outcome, RequestContext, ResponseBody,
+    body::{Asker, Collect},
     context::AttemptGuard,
     dialect,
     failover::{
@@ -88,7 +88,9 @@ where
                 StateProjection::Collecting { body } => {
                     let body = match ready!(body.poll(cx)) {
                         Ok(body) => body,
-                        Err(error) => return Poll::Ready(Ok(this.asker.failure(unreadable(error, this.policy)))),
+                        Err(error) => {
+                            return Poll::Ready(Ok(this.asker.failure(error.into_fault(this.policy.max_body))));
+                        }
                     };
                     let context = prepare(this.parts, &body, this.policy);
                     let walk = Walk::new(this.policy.clone(), &context);
@@ -152,26 +154,7 @@ fn prepare(parts: &mut Parts, body: &Bytes, policy: &Policy) -> RequestContext {
     let context = parts.extensions.remove::<RequestContext>().unwrap_or_default();
     let context = context.with_deadline(Deadline::after(policy.total));
     let Some(dialect) = context.dialect().or_else(|| Dialect::from_path(parts.uri.path())) else { return context };
-    let mut context = context.with_dialect(dialect);
-    if context.outline().is_none() {
-        if let Some(Ok(outline)) = dialect::outline(dialect, body) {
-            context = context.with_outline(outline);
-        }
-    }
-    context
-}
-
-fn unreadable(error: CollectError, policy: &Policy) -> Fault {
-    match error {
-        CollectError::TooLong => {
-            let message = format!("the request is longer than {} bytes", policy.max_body);
-            Fault::new(FaultKind::PayloadTooLarge, message)
-        }
-        CollectError::Body(error) => match Fault::find(&*error) {
-            Some(fault) => fault.clone(),
-            None => Fault::new(FaultKind::BadRequest, "the request's body broke off"),
-        },
-    }
+    dialect::describe(context, dialect, body)
 }
 
 #[cold]
