@@ -2,6 +2,7 @@
 
 pub(crate) mod collect;
 mod event_stream;
+mod grpc;
 mod response;
 
 pub(crate) use collect::{Collect, whole};
