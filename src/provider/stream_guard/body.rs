@@ -11,7 +11,7 @@ use super::supervisor::Supervisor;
 use crate::{BoxError, Fault, RequestContext};
 
 /// A stream that is watched: it ends with an error unless its answer is whole.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct GuardedBody<B> {
     inner: B,
     watch: Option<Box<Watch>>,
