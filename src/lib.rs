@@ -36,7 +36,9 @@
 //!
 //! [`FailoverStack`] is the same in one layer. Each layer also stands alone: [`circuit_breaker`], [`retry`], [`timeout`] and
 //! [`capability_filter`] on any HTTP client or server, [`failover`] around whatever serves several
-//! [`Target`]s.
+//! [`Target`]s. Three more make that easy: [`collect_body`] gives [`retry`] a body that it can send again,
+//! [`requirements_layer`] tells [`capability_filter`] what a request needs, and [`catch_error`] makes a client's error
+//! `Infallible`.
 //!
 //! # How the layers talk
 //!
@@ -64,8 +66,10 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 mod attempt;
 mod body;
 pub mod capability_filter;
+pub mod catch_error;
 pub mod circuit_breaker;
 mod classify;
+pub mod collect_body;
 #[cfg(feature = "config")]
 #[cfg_attr(docsrs, doc(cfg(feature = "config")))]
 pub mod config;
@@ -83,6 +87,7 @@ pub mod provider;
 pub mod rate_limit;
 mod refusal;
 mod requirements;
+pub mod requirements_layer;
 pub mod retry;
 mod retry_after;
 #[cfg(feature = "simulated")]
@@ -96,8 +101,10 @@ mod window;
 pub use attempt::{Attempt, AttemptLog, Outcome, Phase};
 pub use body::ResponseBody;
 pub use capability_filter::CapabilityFilterLayer;
+pub use catch_error::CatchErrorLayer;
 pub use circuit_breaker::CircuitBreakerLayer;
 pub use classify::{Classify, GrpcClassifier, StatusClassifier};
+pub use collect_body::CollectBodyLayer;
 pub use context::{Deadline, RequestContext};
 pub use credentials::{Credentials, InvalidCredentials};
 pub use failover::FailoverLayer;
@@ -107,6 +114,7 @@ pub use provider::ProviderLayer;
 pub use rate_limit::RateLimitLayer;
 pub use refusal::Refusal;
 pub use requirements::{Abilities, Ability, Capabilities, Need, Requirements, Unmet};
+pub use requirements_layer::RequirementsLayer;
 pub use retry::RetryLayer;
 pub use stack::{FailoverService, FailoverStack};
 pub use target::{Dialect, InvalidBaseUrl, InvalidRoute, Provider, Route, Target, TargetId};

@@ -2,131 +2,31 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // what fails here fails the test
 
+#[path = "harness/scripted.rs"]
+mod scripted;
+
 use std::{
     convert::Infallible,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Body, Frame};
-use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use http_body::Body;
+use http_body_util::{BodyExt, Full};
+use scripted::{Act, Scripted, TestBody, WHOLE};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_failover::{
     BoxError, CapabilityFilterLayer, CircuitBreakerLayer, Deadline, FailoverLayer, Fault, FaultKind, Outcome, Phase,
-    Refusal, RequestContext, RetryLayer, Route, Target, TimeoutLayer,
+    RequestContext, RetryLayer, Route, Target, TimeoutLayer,
     circuit_breaker::{CircuitRegistry, CircuitSettings, CircuitState},
     retry::{Backoff, RetryBudget},
 };
 
-type TestBody = UnsyncBoxBody<Bytes, BoxError>;
-
 const SECOND: Duration = Duration::from_secs(1);
-
-/// What the scripted service does with a call.
-#[derive(Clone)]
-enum Act {
-    Answer(u16),
-    RetryAfter(u16, u64),
-    Refuse,
-    Hang,
-    /// Answers with one frame, then breaks.
-    Break,
-    /// Answers with one frame, then hangs.
-    Stall,
-}
-
-/// A service that plays a script, and fails the test when it is called without having been polled ready. A clone is
-/// unready; every instance becomes ready once for each call.
-struct Scripted {
-    script: Arc<Mutex<Vec<Act>>>,
-    calls: Arc<AtomicUsize>,
-    running: Arc<AtomicUsize>,
-    ready: bool,
-}
-
-impl Clone for Scripted {
-    fn clone(&self) -> Self {
-        let (script, calls, running) = (self.script.clone(), self.calls.clone(), self.running.clone());
-        Scripted { script, calls, running, ready: false }
-    }
-}
-
-impl Scripted {
-    fn playing(acts: impl IntoIterator<Item = Act>) -> Self {
-        let mut script: Vec<_> = acts.into_iter().collect();
-        script.reverse();
-        Scripted { script: Arc::new(script.into()), calls: Arc::default(), running: Arc::default(), ready: false }
-    }
-
-    fn calls(&self) -> usize {
-        self.calls.load(Ordering::SeqCst)
-    }
-}
-
-struct Running(Arc<AtomicUsize>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-impl<B: Send + 'static> Service<Request<B>> for Scripted {
-    type Response = Response<TestBody>;
-    type Error = Infallible;
-    type Future = futures_util::future::BoxFuture<'static, Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        assert!(!self.ready, "readiness was reserved twice");
-        self.ready = true;
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Request<B>) -> Self::Future {
-        assert!(std::mem::take(&mut self.ready), "called without having been polled ready");
-        self.calls.fetch_add(1, Ordering::SeqCst);
-        self.running.fetch_add(1, Ordering::SeqCst);
-        let running = Running(self.running.clone());
-        let act = self.script.lock().unwrap().pop().expect("called more often than the script says");
-        Box::pin(async move {
-            let _running = running;
-            let answer = |status: u16| Response::builder().status(status);
-            let whole = || Full::new(Bytes::from_static(b"whole")).map_err(BoxError::from).boxed_unsync();
-            let first = || Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"first")));
-            Ok(match act {
-                Act::Answer(status) => answer(status).body(whole()).unwrap(),
-                Act::RetryAfter(status, seconds) => {
-                    answer(status).header("retry-after", seconds).body(whole()).unwrap()
-                }
-                Act::Refuse => {
-                    let mut response = answer(503).body(whole()).unwrap();
-                    let refusal = Refusal::CircuitOpen { retry_after: SECOND, transient: true };
-                    response.extensions_mut().insert(Fault::from(refusal));
-                    response
-                }
-                Act::Hang => std::future::pending().await,
-                Act::Break => {
-                    let broken = Err(Fault::new(FaultKind::StreamInterrupted, "cut").into());
-                    answer(200).body(StreamBody::new(tokio_stream::iter([first(), broken])).boxed_unsync()).unwrap()
-                }
-                Act::Stall => {
-                    let stalled = tokio_stream::StreamExt::chain(
-                        tokio_stream::iter([first()]),
-                        tokio_stream::pending::<Result<Frame<Bytes>, BoxError>>(),
-                    );
-                    answer(200).body(StreamBody::new(stalled).boxed_unsync()).unwrap()
-                }
-            })
-        })
-    }
-}
 
 fn request() -> Request<Full<Bytes>> {
     Request::new(Full::new(Bytes::from_static(b"request")))
@@ -177,7 +77,7 @@ async fn retry_gives_up_when_it_is_asked_to_wait_for_too_long_or_cannot_help() {
         let inner = Scripted::playing([act]);
         let response = RetryLayer::new().layer(inner.clone()).oneshot(request()).await.unwrap();
         assert!(response.status().as_u16() >= 400);
-        assert_eq!(read(response).await.unwrap(), "whole", "the response itself is passed on");
+        assert_eq!(read(response).await.unwrap(), WHOLE, "the response itself is passed on");
         assert_eq!(inner.calls(), 1);
     }
 }
@@ -275,7 +175,7 @@ async fn a_verdict_is_given_when_the_body_ends_or_breaks_and_not_when_it_is_drop
     assert_eq!(circuits.state(&target), CircuitState::Closed);
     assert!(read(service.clone().oneshot(request_with(&context)).await.unwrap()).await.is_err());
     assert_eq!(circuits.state(&target), CircuitState::Open);
-    assert_eq!(inner.running.load(Ordering::SeqCst), 0);
+    assert_eq!(inner.running(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -301,7 +201,7 @@ async fn a_silent_call_is_given_up_on_exactly_when_its_time_is_up() {
     let started = Instant::now();
     let response = service.clone().oneshot(request()).await.unwrap();
     assert_eq!((response.status().as_u16(), kind(&response)), (504, Some(FaultKind::Timeout)));
-    assert_eq!((started.elapsed(), inner.running.load(Ordering::SeqCst)), (10 * SECOND, 0));
+    assert_eq!((started.elapsed(), inner.running()), (10 * SECOND, 0));
 
     let context = RequestContext::new().with_deadline(Deadline::after(3 * SECOND));
     let started = Instant::now();
@@ -355,7 +255,7 @@ async fn failover_that_is_dropped_cancels_its_attempt() {
     let context = RequestContext::new();
     let service = FailoverLayer::new(&route(&["a", "b"])).layer(inner.clone());
     begin_and_drop(service.oneshot(request_with(&context))).await;
-    assert_eq!((inner.calls(), inner.running.load(Ordering::SeqCst)), (2, 0));
+    assert_eq!((inner.calls(), inner.running()), (2, 0));
     assert_eq!(context.attempts().iter().last().unwrap().outcome(), Some(&Outcome::Cancelled));
 }
 

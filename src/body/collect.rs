@@ -3,14 +3,15 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
+use http_body_util::Full;
 use pin_project_lite::pin_project;
 
-use crate::BoxError;
+use crate::{BoxError, Fault, FaultKind};
 
 pin_project! {
     /// Reads a body to its end; without a copy or an allocation where it comes in one piece.
@@ -31,6 +32,30 @@ pub(crate) enum CollectError {
     TooLong,
     /// It broke off.
     Body(BoxError),
+}
+
+impl CollectError {
+    /// What a request fails of whose body this happened to.
+    pub(crate) fn into_fault(self, limit: usize) -> Fault {
+        match self {
+            CollectError::TooLong => {
+                Fault::new(FaultKind::PayloadTooLarge, format!("the request is longer than {limit} bytes"))
+            }
+            CollectError::Body(error) => match Fault::find(&*error) {
+                Some(fault) => fault.clone(),
+                None => Fault::new(FaultKind::BadRequest, "the request's body broke off"),
+            },
+        }
+    }
+}
+
+/// The bytes of a body that is all there.
+pub(crate) fn whole(mut body: Full<Bytes>) -> Bytes {
+    // `Full` is ready at once, whoever asks: there is nothing to be woken for.
+    match Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+        _ => Bytes::new(),
+    }
 }
 
 impl<B: Body<Data = Bytes>> Collect<B> {
@@ -83,7 +108,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_body_util::{Full, StreamBody};
+    use http_body_util::StreamBody;
 
     fn pieces(pieces: &'static [&'static str]) -> impl Body<Data = Bytes, Error = std::io::Error> {
         let frames = pieces.iter().map(|piece| Ok(http_body::Frame::data(Bytes::from_static(piece.as_bytes()))));

@@ -2,10 +2,11 @@
 
 pub(crate) mod collect;
 mod event_stream;
+mod grpc;
 mod idle;
 mod response;
 
-pub(crate) use collect::Collect;
+pub(crate) use collect::{Collect, whole};
 pub(crate) use event_stream::{EventStream, Oversized};
 pub(crate) use idle::IdleTimer;
 pub(crate) use response::Asker;

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::{BoxError, Dialect, Fault, RequestContext, dialect};
+use crate::{BoxError, Dialect, Fault, RequestContext, body::grpc, dialect};
 
 pin_project! {
     /// The body of a layer's response: the inner service's, or the layer's own where it gives up.
@@ -100,7 +100,11 @@ impl Asker {
             // Trailers-only: the status stands in the head, which is also the end.
             let headers = response.headers_mut();
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            headers.insert("grpc-status", grpc_status(&fault));
+            headers.insert("grpc-status", grpc::status(&fault));
+            headers.insert("grpc-message", grpc::message(&fault));
+            if let Some(delay) = fault.retry_after() {
+                headers.insert("grpc-retry-pushback-ms", grpc::pushback(delay));
+            }
         } else {
             *response.status_mut() = fault.response_status();
             let headers = response.headers_mut();
@@ -112,16 +116,6 @@ impl Asker {
         response.extensions_mut().insert(fault);
         response
     }
-}
-
-/// gRPC's code for a fault, by its status: <https://grpc.io/docs/guides/status-codes/>.
-fn grpc_status(fault: &Fault) -> HeaderValue {
-    HeaderValue::from_static(match fault.response_status().as_u16() {
-        429 => "8",
-        504 => "4",
-        400..=499 => "9",
-        _ => "14",
-    })
 }
 
 impl<B: Default> Default for ResponseBody<B> {
@@ -203,9 +197,12 @@ mod tests {
     #[tokio::test]
     async fn a_grpc_failure_is_trailers_only() {
         let request = http::Request::builder().header("content-type", "application/grpc+proto").body(()).unwrap();
-        let fault = Fault::new(FaultKind::Timeout, "silent");
+        let fault = Fault::new(FaultKind::Timeout, "silent for 3 s").with_retry_after(Duration::from_millis(1200));
         let response: Response<TestBody> = Asker::of(&request).failure(fault);
-        assert_eq!((response.status().as_u16(), &response.headers()["grpc-status"]), (200, &"4".parse().unwrap()));
+        let header = |name: &str| response.headers()[name].to_str().unwrap();
+        assert_eq!((response.status().as_u16(), header("content-type")), (200, "application/grpc"));
+        assert_eq!((header("grpc-status"), header("grpc-message")), ("4", "silent for 3 s"));
+        assert_eq!(header("grpc-retry-pushback-ms"), "1200");
         assert!(response.body().is_end_stream());
     }
 

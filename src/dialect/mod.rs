@@ -11,7 +11,7 @@
 
 use bytes::Bytes;
 
-use crate::{Dialect, Fault, FaultKind, RequestOutline};
+use crate::{Dialect, Fault, FaultKind, RequestContext, RequestOutline};
 
 pub(crate) mod json_scan;
 pub(crate) mod openai_chat;
@@ -64,6 +64,18 @@ pub(crate) fn outline(dialect: Dialect, body: &Bytes) -> Option<Result<RequestOu
         let message = format!("the request body is not a JSON object: malformed at byte {at}");
         Fault::new(FaultKind::BadRequest, message).with_code("invalid_json").unsent()
     }))
+}
+
+/// Fills in what is known of a request once its body is; a fault where the body is none of the dialect's.
+pub(crate) fn describe(context: RequestContext, dialect: Dialect, body: &Bytes) -> Result<RequestContext, Fault> {
+    let context = context.with_dialect(dialect);
+    if context.outline().is_some() {
+        return Ok(context);
+    }
+    match outline(dialect, body) {
+        None => Ok(context),
+        Some(outline) => Ok(context.with_outline(outline?)),
+    }
 }
 
 /// Reads the events of one stream.

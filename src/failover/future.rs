@@ -17,7 +17,7 @@ use tower_service::Service;
 
 use crate::{
     BoxError, Classify, Deadline, Dialect, Fault, FaultKind, Outcome, RequestContext, ResponseBody,
-    body::{Asker, Collect, collect::CollectError},
+    body::{Asker, Collect},
     context::AttemptGuard,
     dialect,
     failover::{
@@ -98,7 +98,9 @@ where
                 StateProjection::Collecting { body } => {
                     let body = match ready!(body.poll(cx)) {
                         Ok(body) => body,
-                        Err(error) => return Poll::Ready(Ok(this.asker.failure(unreadable(error, this.policy)))),
+                        Err(error) => {
+                            return Poll::Ready(Ok(this.asker.failure(error.into_fault(this.policy.max_body))));
+                        }
                     };
                     let context = match prepare(this.parts, &body, this.policy) {
                         Ok(context) => context,
@@ -175,27 +177,9 @@ impl Collected {
 fn prepare(parts: &mut Parts, body: &Bytes, policy: &Policy) -> Result<RequestContext, Fault> {
     let context = parts.extensions.remove::<RequestContext>().unwrap_or_default();
     let context = context.with_deadline(Deadline::after(policy.total));
-    let Some(dialect) = context.dialect().or_else(|| Dialect::from_path(parts.uri.path())) else { return Ok(context) };
-    let context = context.with_dialect(dialect);
-    if context.outline().is_some() {
-        return Ok(context);
-    }
-    match dialect::outline(dialect, body) {
+    match context.dialect().or_else(|| Dialect::from_path(parts.uri.path())) {
         None => Ok(context),
-        Some(outline) => Ok(context.with_outline(outline?)),
-    }
-}
-
-fn unreadable(error: CollectError, policy: &Policy) -> Fault {
-    match error {
-        CollectError::TooLong => {
-            let message = format!("the request is longer than {} bytes", policy.max_body);
-            Fault::new(FaultKind::PayloadTooLarge, message)
-        }
-        CollectError::Body(error) => match Fault::find(&*error) {
-            Some(fault) => fault.clone(),
-            None => Fault::new(FaultKind::BadRequest, "the request's body broke off"),
-        },
+        Some(dialect) => dialect::describe(context, dialect, body),
     }
 }
 

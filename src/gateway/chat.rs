@@ -11,7 +11,7 @@ use tower_service::Service;
 use super::{Gateway, Upstream, headers, terminated::TerminatedBody};
 use crate::{
     BoxError, Dialect, FailoverService, Fault, FaultKind, RequestContext, RequestOutline, Requirements,
-    body::{Asker, Collect, collect::CollectError},
+    body::{Asker, Collect},
     dialect,
 };
 
@@ -37,7 +37,7 @@ where
     let request_id = headers::request_id(&parts.headers);
     let max_body = gateway.inner.config.max_body;
     let collected = match tokio::time::timeout(BODY_PATIENCE, Collect::new(body, max_body)).await {
-        Ok(collected) => collected.map_err(|error| unreadable(error, max_body)),
+        Ok(collected) => collected.map_err(|error| error.into_fault(max_body)),
         Err(_) => {
             let late = Fault::new(FaultKind::BadRequest, "the request's body did not come in time");
             Err(late.with_status(http::StatusCode::REQUEST_TIMEOUT))
@@ -143,13 +143,4 @@ fn asked(headers: &HeaderMap) -> Result<Option<Requirements>, Fault> {
             Some(text.filter(|most| !most.is_zero()).ok_or_else(|| unreadable("x-failover-max-ttft"))?);
     }
     Ok(Some(needs))
-}
-
-fn unreadable(error: CollectError, max_body: usize) -> Fault {
-    match error {
-        CollectError::TooLong => {
-            Fault::new(FaultKind::PayloadTooLarge, format!("the request is longer than {max_body} bytes"))
-        }
-        CollectError::Body(_) => Fault::new(FaultKind::BadRequest, "the request's body broke off"),
-    }
 }

@@ -4,19 +4,23 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
-use http_body::Body;
 use http_body_util::Full;
 use percent_encoding::percent_decode_str;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{Fault, FaultKind, Provider, RequestContext, ResponseBody, Target, body::Asker, dialect};
+use crate::{
+    Fault, FaultKind, Provider, RequestContext, ResponseBody, StatusClassifier, Target,
+    body::{Asker, whole},
+    catch_error::{self, CatchError},
+    dialect,
+};
 
 /// Sends requests to the provider of their [`Target`]: the outgoing half of a [`ProviderLayer`](super::ProviderLayer).
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,23 +39,14 @@ impl<S> Layer<S> for DispatchLayer {
     type Service = Dispatch<S>;
 
     fn layer(&self, inner: S) -> Dispatch<S> {
-        Dispatch { inner, unready: None }
+        Dispatch { inner: CatchError::new(inner, StatusClassifier) }
     }
 }
 
 /// A client that knows providers: see the [module](crate::provider).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Dispatch<S> {
-    inner: S,
-    /// Why the client will never be ready: told by the next call, as this service has no error.
-    unready: Option<Box<Fault>>,
-}
-
-// By hand: a clone has not been polled, so it knows nothing of readiness.
-impl<S: Clone> Clone for Dispatch<S> {
-    fn clone(&self) -> Self {
-        Dispatch { inner: self.inner.clone(), unready: None }
-    }
+    inner: CatchError<S>,
 }
 
 impl<S, B> Service<Request<Full<Bytes>>> for Dispatch<S>
@@ -64,21 +59,16 @@ where
     type Future = DispatchFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.unready = ready!(self.inner.poll_ready(cx)).err().map(|error| Fault::from_transport(&error).into());
-        Poll::Ready(Ok(()))
+        self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
         let asker = Asker::of(&request);
-        let upstream = match self.unready.take() {
-            Some(fault) => Err(*fault),
-            None => upstream_request(request),
+        let inner = match upstream_request(request) {
+            Ok(request) => self.inner.call_for(asker, request),
+            Err(fault) => catch_error::ResponseFuture::failed(fault, asker, StatusClassifier),
         };
-        let state = match upstream {
-            Ok(request) => DispatchState::Sent { future: self.inner.call(request) },
-            Err(fault) => DispatchState::Failed { fault: Some(fault.into()) },
-        };
-        DispatchFuture { state, asker }
+        DispatchFuture { inner }
     }
 }
 
@@ -87,17 +77,7 @@ pin_project! {
     #[derive(Debug)]
     pub struct DispatchFuture<F> {
         #[pin]
-        state: DispatchState<F>,
-        asker: Asker,
-    }
-}
-
-pin_project! {
-    #[derive(Debug)]
-    #[project = DispatchProjection]
-    enum DispatchState<F> {
-        Sent { #[pin] future: F },
-        Failed { fault: Option<Box<Fault>> },
+        inner: catch_error::ResponseFuture<F, StatusClassifier>,
     }
 }
 
@@ -109,21 +89,9 @@ where
     type Output = Result<Response<ResponseBody<B>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let fault = match this.state.project() {
-            DispatchProjection::Sent { future } => match ready!(future.poll(cx)) {
-                Ok(mut response) => {
-                    strip_response(response.headers_mut());
-                    return Poll::Ready(Ok(response.map(ResponseBody::inner)));
-                }
-                Err(error) => Fault::from_transport(&error),
-            },
-            DispatchProjection::Failed { fault } => match fault.take() {
-                Some(fault) => *fault,
-                None => return Poll::Pending, // polled after it was ready
-            },
-        };
-        Poll::Ready(Ok(this.asker.failure(fault)))
+        let mut response = ready!(self.project().inner.poll(cx))?;
+        strip_response(response.headers_mut());
+        Poll::Ready(Ok(response))
     }
 }
 
@@ -157,15 +125,6 @@ fn upstream_request(request: Request<Full<Bytes>>) -> Result<Request<Full<Bytes>
 fn addressee(context: &RequestContext) -> Option<(&Target, &Provider)> {
     let target = context.target()?;
     Some((target, target.provider()?))
-}
-
-/// The bytes of a body that is all there.
-fn whole(mut body: Full<Bytes>) -> Bytes {
-    // `Full` is ready at once, whoever asks: there is nothing to be woken for.
-    match Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
-        _ => Bytes::new(),
-    }
 }
 
 /// The body with the target's model in it, and every other byte as the client sent it.
@@ -242,8 +201,6 @@ fn strip(headers: &mut HeaderMap, unwanted: fn(&str) -> bool) {
 mod tests {
     use super::*;
     use crate::{Credentials, Dialect};
-    use std::future::poll_fn;
-    use tower::ServiceExt;
 
     fn target(model: Option<&str>) -> Target {
         let key = Credentials::api_key(Dialect::OpenAiChat, "sk-ours".into()).unwrap();
@@ -307,27 +264,5 @@ mod tests {
         assert_eq!((fault.kind(), fault.code()), (FaultKind::BadRequest, Some("invalid_json")));
         let fault = upstream(Target::named("only-a-name"), Request::post("/x").body(body("{}")).unwrap()).unwrap_err();
         assert!(fault.message().contains("no provider"), "{fault}");
-    }
-
-    #[tokio::test]
-    async fn a_client_that_is_never_ready_fails_each_call_and_a_clone_starts_anew() {
-        #[derive(Clone)]
-        struct Broken;
-        impl Service<Request<Full<Bytes>>> for Broken {
-            type Response = Response<Full<Bytes>>;
-            type Error = std::fmt::Error;
-            type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
-            fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-                Poll::Ready(Err(std::fmt::Error))
-            }
-            fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
-                panic!("called though it was never ready")
-            }
-        }
-        let mut service = DispatchLayer::new().layer(Broken);
-        poll_fn(|cx| Service::<Request<Full<Bytes>>>::poll_ready(&mut service, cx)).await.unwrap();
-        assert!(service.clone().unready.is_none());
-        let response = service.oneshot(Request::new(body("{}"))).await.unwrap();
-        assert_eq!(response.extensions().get::<Fault>().unwrap().kind(), FaultKind::ConnectionLost);
     }
 }

@@ -14,7 +14,7 @@ from conftest import FALLBACK_KEY, PRIMARY_KEY
 from observed import client, last_exchange
 from openai import AsyncOpenAI
 from processes import Gateway, Simulated
-from raw_provider import RawProvider, response
+from raw_provider import RawProvider, chunk, chunked_head, response
 
 CLIENT_KEY = f"sk-client-secret-{secrets.token_hex(8)}"
 KEYS = {"client": CLIENT_KEY, "primary": PRIMARY_KEY, "fallback": FALLBACK_KEY}
@@ -102,17 +102,18 @@ TOLD = {
 }
 
 
-def told_as_an_error(message: str, *headers: str) -> bytes:
+def told_as_an_error(message: str, *headers: str) -> list[bytes]:
     error = {"message": message, "type": "invalid_request_error", "param": None, "code": "odd"}
     body = json.dumps({"error": error}).encode()
-    return response(body, "application/json", *headers, status="400 Bad Request")
+    return [response(body, "application/json", *headers, status="400 Bad Request")]
 
 
-def told_in_a_stream(message: str) -> bytes:
-    said = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-    said["choices"] = [{"index": 0, "delta": {"role": "assistant", "content": "Well"}, "finish_reason": None}]
-    events = [said, {"error": {"message": message, "type": "server_error", "param": None, "code": "odd"}}]
-    return response(b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in events), "text/event-stream")
+def told_in_a_stream(message: str) -> list[bytes]:
+    choice = {"index": 0, "delta": {"role": "assistant", "content": "Well"}, "finish_reason": None}
+    said = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+    error = {"error": {"message": message, "type": "server_error", "param": None, "code": "odd"}}
+    events = [b"data: %b\n\n" % json.dumps(event).encode() for event in (said, error)]
+    return [chunked_head("text/event-stream"), *map(chunk, events), chunk(b"")]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def told_in_a_stream(message: str) -> bytes:
     ],
 )
 def test_a_key_that_a_provider_repeats_goes_no_further(
-    answer: bytes, stream: bool, start_gateway: Callable[..., Gateway], simulated: Simulated
+    answer: list[bytes], stream: bool, start_gateway: Callable[..., Gateway], simulated: Simulated
 ) -> None:
     async def run(gateway: Gateway) -> str:
         async with client_with_keys(gateway) as sdk:
@@ -135,7 +136,8 @@ def test_a_key_that_a_provider_repeats_goes_no_further(
         exchange = last_exchange()
         return f"{raised.value!r}{raised.value.body}{exchange.headers}{exchange.body.decode()}"
 
-    with RawProvider(answer) as provider:
+    # A moment apart, so that the error comes when the stream has begun for the client.
+    with RawProvider(*answer, moment=0.1) as provider:
         gateway = start_gateway(primary_url=provider.base_url)
         shown = asyncio.run(run(gateway))
         (received,) = provider.received

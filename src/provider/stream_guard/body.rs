@@ -12,7 +12,7 @@ use super::supervisor::{Progress, Supervisor};
 use crate::{BoxError, Fault, FaultKind, RequestContext, body::IdleTimer};
 
 /// A stream that is watched: it ends with an error unless its answer is whole.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct GuardedBody<B> {
     inner: B,
     watch: Option<Box<Watch>>,
