@@ -243,6 +243,12 @@ impl Fault {
         self
     }
 
+    /// Says the same of more than whom it was said of.
+    pub(crate) fn with_message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
+        self.message = message.into();
+        self
+    }
+
     /// Found before the wire, by whoever was to send the request: says nothing of the target.
     pub(crate) fn unsent(mut self) -> Self {
         self.unsent = true;

@@ -521,7 +521,10 @@ async fn models_and_health_are_told() {
     assert_eq!((head.status.as_u16(), &json(&body)["data"][0]["id"]), (200, &"chat".into()));
     assert_eq!(ask(get("/v1/models/pass-x/y")).await.0.status, 200);
     assert_eq!(ask(get("/v1/models/other")).await.0.status, 404);
-    assert_eq!(ask(get("/healthz")).await.0.status, 200);
+    for path in ["/healthz", "/readyz"] {
+        let (head, _) = ask(get(path)).await;
+        assert!(head.status == 200 && head.headers.contains_key("x-request-id"), "{path}");
+    }
 }
 
 #[tokio::test]

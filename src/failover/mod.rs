@@ -31,7 +31,7 @@
 //! [`RequestContext`](crate::RequestContext); the layers inside keep their state by it. Whether a failure leads to the
 //! next target is in the [fault table](crate::FaultKind::policy); a refusal by a guard always does.
 //!
-//! When no target is left, those that open circuits refused are tried as a last resort, the one that recovers soonest first. When nothing worked,
+//! When no target is left, the one of those that open circuits refused that recovers soonest is tried as a last resort. When nothing worked,
 //! the answer is the failure of the most preferred target that reached the wire, with the soonest `Retry-After` that any
 //! of them gave; a failure that is the request's own fault is passed on as the provider said it.
 //!

@@ -79,6 +79,10 @@ impl Walk {
         self.retry_after = [self.retry_after, fault.retry_after()].into_iter().flatten().min();
         let moves_on = self.moves_on(&fault);
         self.note(&fault);
+        if self.last_resort && fault.kind() != FaultKind::Refused {
+            // One that is open for a reason was asked all the same; the others are left in peace.
+            self.recovering.clear();
+        }
         if !moves_on {
             return Step::PassOn;
         }
@@ -146,8 +150,8 @@ impl Walk {
         None
     }
 
-    /// When no other target is left: of those that circuits refused, the one that recovers soonest, each once. Whatever
-    /// became of the others, this one may have recovered already.
+    /// When no other target is left: of those that circuits refused, the one that recovers soonest; the next one only where
+    /// somebody else is trying that one already. Whatever became of the others, it may have recovered.
     fn last_resort(&mut self) -> Option<Next> {
         let (place, _) = self.recovering.iter().enumerate().min_by_key(|(_, candidate)| **candidate)?;
         let (_, index) = self.recovering.swap_remove(place);
@@ -164,6 +168,11 @@ impl Walk {
             return Fault::from(refusal).with_retry_after(self.retry_after);
         }
         match Unmet::new(std::mem::take(&mut self.unmet)) {
+            Some(unmet) if self.policy.route.targets().len() > 1 => {
+                let message =
+                    format!("no target offers all that the request needs; what they lack, each its own: {unmet}");
+                Fault::from(Refusal::Unmet(unmet)).with_message(message)
+            }
             Some(unmet) => Refusal::Unmet(unmet).into(),
             None => latest,
         }
@@ -249,6 +258,15 @@ mod tests {
     }
 
     #[test]
+    fn a_last_resort_that_failed_is_the_last() {
+        let mut walk = named(&["a", "b"]);
+        assert_eq!(walk.failed(open(9), true), next(1));
+        assert_eq!(walk.failed(open(4), true), Step::Try(Next { index: 1, last_resort: true }));
+        let Step::Fail(told) = walk.failed(fault(FaultKind::Unavailable), true) else { panic!() };
+        assert_eq!(told.kind(), FaultKind::Unavailable);
+    }
+
+    #[test]
     fn what_all_targets_lack_is_named_together() {
         let needs = |ability| Requirements { abilities: [ability].into_iter().collect(), ..Requirements::default() };
         let unmet = |ability| -> Fault {
@@ -259,7 +277,7 @@ mod tests {
         assert_eq!(walk.failed(unmet(Ability::Tools), true), next(1));
         assert_eq!(walk.failed(unmet(Ability::Tools), true), next(2));
         let Step::Fail(told) = walk.failed(unmet(Ability::ImageInput), true) else { panic!() };
-        assert_eq!(told.message(), "the target does not offer tools, image_input");
+        assert!(told.message().ends_with("each its own: tools, image_input"), "{told}");
     }
 
     #[test]

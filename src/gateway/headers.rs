@@ -40,8 +40,13 @@ pub(super) fn name_target(headers: &mut HeaderMap, context: &RequestContext, ask
     name.into_iter().for_each(|name| _ = headers.insert(TARGET, name));
 }
 
-/// What every answer carries.
+/// Puts the request's id into its answer.
+pub(super) fn name_request(headers: &mut HeaderMap, request_id: HeaderValue) {
+    headers.insert(REQUEST_ID, request_id);
+}
+
+/// What every answer of a route carries.
 pub(super) fn to_client(headers: &mut HeaderMap, context: &RequestContext, request_id: HeaderValue) {
     headers.insert(ATTEMPTS, HeaderValue::from(context.attempts().sent()));
-    headers.insert(REQUEST_ID, request_id);
+    name_request(headers, request_id);
 }

@@ -25,13 +25,18 @@ mod service;
 mod terminated;
 mod upstream;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use axum::{
     Router,
+    extract::State,
     response::Response,
     routing::{get, post},
 };
+use http::StatusCode;
 use tower_layer::Layer;
 
 pub use self::demo::Demo;
@@ -50,6 +55,7 @@ struct Inner {
     /// In the order of the configuration's routes.
     services: Vec<FailoverService<Upstream>>,
     demo: Option<Demo>,
+    stopping: AtomicBool,
 }
 
 impl Gateway {
@@ -70,7 +76,7 @@ impl Gateway {
         let shared = config.shared();
         let stacks = config.routes.iter().map(|route| route.stack(&shared, config.max_body));
         let services = stacks.map(|stack| stack.layer(client.clone())).collect();
-        Gateway { inner: Arc::new(Inner { config, services, demo }) }
+        Gateway { inner: Arc::new(Inner { config, services, demo, stopping: AtomicBool::new(false) }) }
     }
 
     /// The gateway as an axum router: every endpoint, and answers in the client's dialect for every other path.
@@ -79,7 +85,8 @@ impl Gateway {
             .route(chat::PATH, post(chat::route))
             .route("/v1/models", get(models::list))
             .route("/v1/models/{*model}", get(models::get))
-            .route("/healthz", get(|| async { "ok\n" }));
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(ready));
         if let Some(demo) = &self.inner.demo {
             router = router.nest("/simulated", demo.router());
         }
@@ -87,15 +94,24 @@ impl Gateway {
             .method_not_allowed_fallback(|| async {
                 refuse(
                     Fault::new(FaultKind::BadRequest, "this path is not for that method")
-                        .with_status(http::StatusCode::METHOD_NOT_ALLOWED),
+                        .with_status(StatusCode::METHOD_NOT_ALLOWED),
                 )
             })
             .fallback(|request: axum::extract::Request| async move {
                 let message = format!("there is nothing at {}", request.uri().path());
                 let fault = Fault::new(FaultKind::BadRequest, message).with_code("unknown_url");
-                refuse(fault.with_status(http::StatusCode::NOT_FOUND))
+                refuse(fault.with_status(StatusCode::NOT_FOUND))
             })
             .with_state(self.clone())
+    }
+}
+
+/// Whether new requests should be sent here.
+async fn ready(State(gateway): State<Gateway>) -> (StatusCode, &'static str) {
+    if gateway.inner.stopping.load(Ordering::Relaxed) {
+        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
+    } else {
+        (StatusCode::OK, "ok\n")
     }
 }
 

@@ -1,6 +1,6 @@
 //! Listens, serves, drains.
 
-use std::{future::Future, io, time::Duration};
+use std::{future::Future, io, sync::atomic::Ordering, time::Duration};
 
 use hyper::server::conn::http1;
 use hyper_util::{
@@ -21,7 +21,7 @@ impl Gateway {
     ///
     /// Never, once it listens: what goes wrong with a connection ends that connection.
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) -> io::Result<()> {
-        let service = GatewayService::new(self);
+        let service = GatewayService::new(self.clone());
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new());
         let connections = GracefulShutdown::new();
@@ -52,6 +52,7 @@ impl Gateway {
                 }
             });
         }
+        self.inner.stopping.store(true, Ordering::Relaxed);
         drop(listener);
         connections.shutdown().await;
         Ok(())

@@ -18,6 +18,7 @@ use tower::util::ServiceExt;
 use super::{
     Gateway,
     chat::{self, AnswerBody},
+    headers,
 };
 use crate::BoxError;
 
@@ -45,8 +46,13 @@ impl Service<Request<Incoming>> for GatewayService {
             let answer = chat::completions(self.gateway.clone(), request);
             return Box::pin(async { Ok(answer.await.map(|body| GatewayBody::Answer { body })) });
         }
+        let request_id = headers::request_id(request.headers());
         let response = self.router.clone().oneshot(request);
-        Box::pin(async { response.await.map(|response| response.map(|body| GatewayBody::Other { body })) })
+        Box::pin(async {
+            let mut response = response.await?;
+            headers::name_request(response.headers_mut(), request_id);
+            Ok(response.map(|body| GatewayBody::Other { body }))
+        })
     }
 }
 
