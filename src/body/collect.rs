@@ -37,7 +37,7 @@ pub(crate) enum CollectError {
 impl CollectError {
     /// What a request fails of whose body this happened to.
     pub(crate) fn into_fault(self, limit: usize) -> Fault {
-        match self {
+        let fault = match self {
             CollectError::TooLong => {
                 Fault::new(FaultKind::PayloadTooLarge, format!("the request is longer than {limit} bytes"))
             }
@@ -45,7 +45,8 @@ impl CollectError {
                 Some(fault) => fault.clone(),
                 None => Fault::new(FaultKind::BadRequest, "the request's body broke off"),
             },
-        }
+        };
+        fault.unsent()
     }
 }
 
