@@ -363,8 +363,11 @@ contract! {
     rate_limit: RateLimitLayer::new(one_at_a_time());
     requirements: RequirementsLayer::new();
     retry: RetryLayer::new();
-    // A retry's jitter would let time pass, and circuits with it.
-    stack: FailoverStack::new(&route()).with_limits(one_at_a_time()).with_retry(RetryLayer::new().with_attempts(1));
+    // A retry's jitter would let time pass, and circuits with it; a last resort whose head came has shown all it was to show.
+    stack: FailoverStack::new(&route())
+        .with_limits(one_at_a_time())
+        .with_retry(RetryLayer::new().with_attempts(1))
+        .with_failover(FailoverLayer::new(&route()).with_last_resort(false));
     stream_guard: StreamGuardLayer::new();
     timeout: TimeoutLayer::new();
 }

@@ -305,6 +305,23 @@ async fn a_body_that_cannot_be_sent_proves_nobody_alive() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_path_that_is_not_there_closes_no_model() {
+    let provider = tower_failover::Provider::new("p", tower_failover::Dialect::OpenAiChat, "http://h").unwrap();
+    let target = Target::new(&provider, "m");
+    let circuits = CircuitRegistry::default();
+    for (path, state) in [("/favicon.ico", CircuitState::Closed), ("/v1/chat/completions", CircuitState::Open)] {
+        let service = tower_failover::FailoverStack::new(&Route::new("r", [target.clone()]).unwrap())
+            .with_circuits(circuits.clone())
+            .layer(Scripted::playing([Act::Answer(404)]));
+        let mut request = request();
+        *request.uri_mut() = path.parse().unwrap();
+        *request.body_mut() = Full::new(Bytes::from_static(b"{}"));
+        assert_eq!(service.oneshot(request).await.unwrap().status(), 502);
+        assert_eq!(circuits.state(&target), state, "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_deadline_holds_though_nothing_inside_is_ready_or_keeps_it() {
     let service = FailoverLayer::new(&route(&["a", "b"])).with_total(5 * SECOND).layer(Scripted::playing([Act::Hang]));
     let started = Instant::now();

@@ -153,6 +153,8 @@ impl Exchange {
         let target = self.context.as_ref().and_then(RequestContext::target);
         let chose_model = target.is_some_and(|target| target.provider().is_some() && target.model().is_none());
         match fault.kind() {
+            // Nothing was to be generated: it is the path that is not there.
+            NotFound if self.dialect.is_none() => fault.with_circuit(CircuitAdvice::ProvesAlive),
             NotFound | PermissionDenied if chose_model => fault.with_circuit(CircuitAdvice::ProvesAlive),
             AuthFailed | PermissionDenied if self.chose_account => fault.with_circuit(CircuitAdvice::ProvesAlive),
             _ => fault,
