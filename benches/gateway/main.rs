@@ -46,10 +46,6 @@ use self::{
     report::{Report, Rounds},
 };
 
-// The command's own.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const SCENARIOS: [Scenario; 6] = [
     Scenario { name: "json c1", kind: Kind::Json, connections: 1 },
     Scenario { name: "json c16", kind: Kind::Json, connections: 16 },

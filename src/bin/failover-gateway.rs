@@ -10,10 +10,6 @@ use tower_failover::{
 };
 use tracing_subscriber::EnvFilter;
 
-// A proxy's work is many small allocations that are freed on another thread: what this allocator is good at.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Keeps LLM applications answering when a provider does not.
 #[derive(Debug, Parser)]
 #[command(version, about, args_conflicts_with_subcommands = true)]
