@@ -82,6 +82,7 @@ mod fault;
 #[cfg_attr(docsrs, doc(cfg(feature = "gateway")))]
 pub mod gateway;
 mod guard;
+mod keyed;
 mod outline;
 pub mod provider;
 pub mod rate_limit;

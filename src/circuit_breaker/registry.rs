@@ -1,20 +1,18 @@
 //! The circuits of all targets and providers.
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{Arc, OnceLock},
 };
 
-use arc_swap::ArcSwap;
-
 use crate::{
-    Provider, Target, TargetId,
+    Refusal, Target, TargetId,
     circuit_breaker::{
         CircuitRules, CircuitState,
         circuit::{Circuit, CircuitSnapshot},
         permit::Permits,
     },
+    keyed::Keyed,
 };
 
 /// The circuits of all targets and providers: share one between the routes that share targets, and they share what they
@@ -28,10 +26,10 @@ pub struct CircuitRegistry {
 
 struct Inner {
     rules: CircuitRules,
-    targets: ArcSwap<HashMap<TargetId, Circuits>>,
-    providers: ArcSwap<HashMap<Box<str>, Arc<Circuit>>>,
+    targets: Keyed<TargetId, Circuits>,
+    providers: Keyed<String, Arc<Circuit>>,
     /// The circuit of calls that are for no target: of a client or server with a single upstream.
-    nameless: OnceLock<Arc<Circuit>>,
+    nameless: OnceLock<Circuits>,
 }
 
 /// The circuits that a call has to pass.
@@ -46,8 +44,8 @@ impl CircuitRegistry {
     pub fn new(rules: impl Into<CircuitRules>) -> Self {
         let inner = Inner {
             rules: rules.into(),
-            targets: ArcSwap::default(),
-            providers: ArcSwap::default(),
+            targets: Keyed::default(),
+            providers: Keyed::default(),
             nameless: OnceLock::new(),
         };
         CircuitRegistry { inner: Arc::new(inner) }
@@ -56,20 +54,19 @@ impl CircuitRegistry {
     /// What calls of a target meet: the more closed of its circuit and its provider's. One that was never called is closed.
     #[must_use]
     pub fn state(&self, target: &Target) -> CircuitState {
-        let targets = self.inner.targets.load();
-        let own = targets.get(target.id()).map(|circuits| circuits.target.state());
-        let provider = target.provider().and_then(|provider| self.provider(provider.name())).map(|it| it.state());
+        let own = self.inner.targets.all().get(target.id()).map(|circuits| circuits.target.state());
+        let providers = self.inner.providers.all();
+        let provider = target.provider().and_then(|provider| providers.get(provider.name())).map(|it| it.state());
         own.max(provider).unwrap_or(CircuitState::Closed)
     }
 
     /// Every circuit that has been called, or set by hand, as it is now.
     #[must_use]
     pub fn snapshot(&self) -> Vec<CircuitSnapshot> {
-        let targets = self.inner.targets.load();
-        let providers = self.inner.providers.load();
+        let (targets, providers) = (self.inner.targets.all(), self.inner.providers.all());
         let targets = targets.iter().map(|(id, circuits)| circuits.target.snapshot(Some(id.as_str()), None));
         let providers = providers.iter().map(|(name, circuit)| circuit.snapshot(None, Some(name)));
-        let nameless = self.inner.nameless.get().map(|circuit| circuit.snapshot(None, None));
+        let nameless = self.inner.nameless.get().map(|circuits| circuits.target.snapshot(None, None));
         let mut all: Vec<_> = targets.chain(providers).chain(nameless).collect();
         all.sort_by(|a, b| (&a.target, &a.provider).cmp(&(&b.target, &b.provider)));
         all
@@ -78,64 +75,48 @@ impl CircuitRegistry {
     /// Opens a target's circuit until it is [closed](Self::close) or [half-opened](Self::half_open) by hand. Not even a
     /// last resort passes it.
     pub fn open(&self, target: &Target) {
-        self.circuits(Some(target)).target.force_open();
+        self.with_circuits(Some(target), |circuits| circuits.target.force_open());
     }
 
     /// Closes the circuits of a target and of its provider, and forgets what opened them.
     pub fn close(&self, target: &Target) {
-        let circuits = self.circuits(Some(target));
-        circuits.target.force_closed();
-        circuits.provider.into_iter().for_each(|circuit| circuit.force_closed());
+        self.with_circuits(Some(target), |circuits| {
+            circuits.target.force_closed();
+            circuits.provider.iter().for_each(|circuit| circuit.force_closed());
+        });
     }
 
     /// Lets a target's next call find out how it is, whatever is left of a cooldown.
     pub fn half_open(&self, target: &Target) {
-        let circuits = self.circuits(Some(target));
-        circuits.target.force_half_open();
-        circuits.provider.into_iter().for_each(|circuit| circuit.force_half_open());
+        self.with_circuits(Some(target), |circuits| {
+            circuits.target.force_half_open();
+            circuits.provider.iter().for_each(|circuit| circuit.force_half_open());
+        });
     }
 
     /// Admits a call to a target, or to a single upstream, by all circuits that it has to pass.
-    pub(super) fn admit(&self, target: Option<&Target>, last_resort: bool) -> Result<Permits, crate::Refusal> {
-        let Circuits { target, provider } = self.circuits(target);
-        let provider = provider.map(|circuit| circuit.admit(last_resort)).transpose()?;
-        Ok(Permits::new(target.admit(last_resort)?, provider))
+    pub(super) fn admit(&self, target: Option<&Target>, last_resort: bool) -> Result<Permits, Refusal> {
+        self.with_circuits(target, |circuits| {
+            let provider = circuits.provider.as_ref().map(|circuit| circuit.admit(last_resort)).transpose()?;
+            Ok(Permits::new(circuits.target.admit(last_resort)?, provider))
+        })
     }
 
-    fn circuits(&self, target: Option<&Target>) -> Circuits {
+    fn with_circuits<T>(&self, target: Option<&Target>, read: impl FnOnce(&Circuits) -> T) -> T {
+        let rules = &self.inner.rules;
         let Some(target) = target else {
-            let nameless = self.inner.nameless.get_or_init(|| Arc::new(Circuit::new(*self.inner.rules.general())));
-            return Circuits { target: nameless.clone(), provider: None };
+            let new = || Circuits { target: Arc::new(Circuit::new(*rules.general())), provider: None };
+            return read(self.inner.nameless.get_or_init(new));
         };
-        if let Some(circuits) = self.inner.targets.load().get(target.id()) {
-            return circuits.clone();
-        }
-        self.add(target)
+        let new = || Circuits {
+            target: Arc::new(Circuit::new(*rules.of_target(target.id()))),
+            provider: target.provider().map(|provider| {
+                let new = || Arc::new(Circuit::new(*rules.of_provider(provider.name())));
+                self.inner.providers.with(provider.name(), new, Arc::clone)
+            }),
+        };
+        self.inner.targets.with(target.id(), new, read)
     }
-
-    fn provider(&self, name: &str) -> Option<Arc<Circuit>> {
-        self.inner.providers.load().get(name).cloned()
-    }
-
-    #[cold]
-    fn add(&self, target: &Target) -> Circuits {
-        let provider = target.provider().map(Provider::name).map(|name| {
-            let new = Arc::new(Circuit::new(*self.inner.rules.of_provider(name)));
-            insert(&self.inner.providers, name.into(), new)
-        });
-        let own = Arc::new(Circuit::new(*self.inner.rules.of_target(target.id())));
-        insert(&self.inner.targets, target.id().clone(), Circuits { target: own, provider })
-    }
-}
-
-/// Inserts a value unless another thread was first; returns the one that stands there.
-fn insert<K: Clone + Eq + std::hash::Hash, V: Clone>(map: &ArcSwap<HashMap<K, V>>, key: K, value: V) -> V {
-    map.rcu(|map| {
-        let mut map = HashMap::clone(map);
-        map.entry(key.clone()).or_insert_with(|| value.clone());
-        map
-    });
-    map.load().get(&key).cloned().unwrap_or(value)
 }
 
 impl Default for CircuitRegistry {
@@ -153,7 +134,7 @@ impl fmt::Debug for CircuitRegistry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Dialect, Fault, FaultKind, circuit_breaker::CircuitSettings};
+    use crate::{Dialect, Fault, FaultKind, Provider, circuit_breaker::CircuitSettings};
 
     fn provider(name: &str) -> Provider {
         Provider::new(name, Dialect::OpenAiChat, "http://h").unwrap()

@@ -6,11 +6,11 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use arc_swap::ArcSwap;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
-    Provider, Refusal, RequestContext, Requirements, Target, TargetId,
+    Refusal, RequestContext, Requirements, Target, TargetId,
+    keyed::Keyed,
     rate_limit::limiter::{Limiter, Limits},
 };
 
@@ -28,7 +28,7 @@ struct Inner {
     by_target: HashMap<Box<str>, Limits>,
     /// Made when the registry is: there are few providers, and each target of one has to find the same.
     providers: HashMap<Box<str>, Arc<Limiter>>,
-    targets: ArcSwap<HashMap<TargetId, Found>>,
+    targets: Keyed<TargetId, Found>,
     nameless: OnceLock<Found>,
 }
 
@@ -74,36 +74,24 @@ impl RateLimitRegistry {
 
     /// Takes what a call needs of all limits that it has to keep.
     pub(super) fn take(&self, context: Option<&RequestContext>) -> Result<Held, Refusal> {
-        let [own, provider] = self.limiters(context.and_then(RequestContext::target));
         let tokens = || context.and_then(RequestContext::requirements).map_or(0, tokens);
-        let take = |limiter: Option<Arc<Limiter>>| limiter.map_or(Ok(None), |limiter| limiter.take(tokens));
-        Ok([take(provider)?, take(own)?])
+        let take = |limiter: &Option<Arc<Limiter>>| limiter.as_ref().map_or(Ok(None), |limiter| limiter.take(tokens));
+        self.with_limiters(context.and_then(RequestContext::target), |[own, provider]| {
+            Ok([take(provider)?, take(own)?])
+        })
     }
 
-    fn limiters(&self, target: Option<&Target>) -> Found {
+    fn with_limiters<T>(&self, target: Option<&Target>, read: impl FnOnce(&Found) -> T) -> T {
         let inner = &self.inner;
+        let limiter = |limits| Limiter::new(limits).map(Arc::new);
         let Some(target) = target else {
-            return inner.nameless.get_or_init(|| [Limiter::new(&inner.default).map(Arc::new), None]).clone();
+            return read(inner.nameless.get_or_init(|| [limiter(&inner.default), None]));
         };
-        if let Some(found) = inner.targets.load().get(target.id()) {
-            return found.clone();
-        }
-        self.add(target)
-    }
-
-    #[cold]
-    fn add(&self, target: &Target) -> Found {
-        let inner = &self.inner;
-        let limits = inner.by_target.get(target.id().as_str()).unwrap_or(&inner.default);
-        let provider = target.provider().map(Provider::name).and_then(|name| inner.providers.get(name).cloned());
-        let new = [Limiter::new(limits).map(Arc::new), provider];
-        inner.targets.rcu(|targets| {
-            let mut targets = HashMap::clone(targets);
-            targets.entry(target.id().clone()).or_insert_with(|| new.clone());
-            targets
-        });
-        // Another thread may have been first: its limiter is the one that counts.
-        inner.targets.load().get(target.id()).cloned().unwrap_or(new)
+        let new = || {
+            let provider = target.provider().and_then(|provider| inner.providers.get(provider.name()).cloned());
+            [limiter(inner.by_target.get(target.id().as_str()).unwrap_or(&inner.default)), provider]
+        };
+        inner.targets.with(target.id(), new, read)
     }
 }
 
@@ -131,7 +119,7 @@ impl fmt::Debug for RateLimitRegistry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Dialect;
+    use crate::{Dialect, Provider};
     use std::num::NonZeroU32;
 
     fn limits(requests: u32) -> Limits {

@@ -1,0 +1,68 @@
+//! State that layers keep by target or provider, found without a lock.
+
+use std::{borrow::Borrow, collections::HashMap, hash::Hash, sync::Arc};
+
+use arc_swap::ArcSwap;
+
+/// A map that is read with every call and grows when a new key is called for the first time: readers never wait, and a new
+/// key copies the map.
+pub(crate) struct Keyed<K, V>(ArcSwap<HashMap<K, V>>);
+
+impl<K: Clone + Eq + Hash, V: Clone> Keyed<K, V> {
+    /// Hands the value of the key to `read`, made by `make` if there is none.
+    pub(crate) fn with<Q, T>(&self, key: &Q, make: impl FnOnce() -> V, read: impl FnOnce(&V) -> T) -> T
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
+    {
+        if let Some(value) = self.0.load().get(key) {
+            return read(value);
+        }
+        read(&self.add(key.to_owned(), make()))
+    }
+
+    /// Everything that is kept now.
+    pub(crate) fn all(&self) -> Arc<HashMap<K, V>> {
+        self.0.load_full()
+    }
+
+    #[cold]
+    fn add(&self, key: K, value: V) -> V {
+        self.0.rcu(|map| {
+            let mut map = HashMap::clone(map);
+            map.entry(key.clone()).or_insert_with(|| value.clone());
+            map
+        });
+        // Another thread may have been first: its value is the one that stands there.
+        self.0.load().get(&key).cloned().unwrap_or(value)
+    }
+}
+
+impl<K, V> Default for Keyed<K, V> {
+    fn default() -> Self {
+        Keyed(ArcSwap::from_pointee(HashMap::new()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_who_race_for_a_key_get_the_same_value() {
+        let map = Keyed::<String, Arc<usize>>::default();
+        let found: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|thread| {
+                    scope.spawn({
+                        let map = &map;
+                        move || map.with("a", || Arc::new(thread), Arc::clone)
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(found.iter().all(|value| Arc::ptr_eq(value, &map.all()["a"])));
+        assert_eq!(map.all().len(), 1);
+    }
+}
