@@ -115,8 +115,8 @@ impl Attempt {
         self.phase.fetch_max(phase as u8, Ordering::Relaxed);
     }
 
-    /// Records how it ended. The first word counts.
-    pub(crate) fn end(&self, outcome: Outcome) {
+    /// Records how it ended. The first word counts; whether this was it.
+    pub(crate) fn end(&self, outcome: Outcome) -> bool {
         let never_sent = matches!(&outcome, Outcome::Failed(fault) if fault.is_unsent());
         let reached = match &outcome {
             Outcome::Answered => Phase::Answering,
@@ -124,7 +124,7 @@ impl Attempt {
             Outcome::Refused(_) | Outcome::Cancelled => Phase::NeverSent,
         };
         if self.ended.set((outcome, self.started.elapsed())).is_err() {
-            return;
+            return false;
         }
         if never_sent {
             // It was handed to a client that then could not connect.
@@ -132,11 +132,12 @@ impl Attempt {
         } else {
             self.reached(reached);
         }
+        true
     }
 
-    /// Records what broke the answer off. The first word counts.
-    pub(crate) fn interrupt(&self, fault: Fault) {
-        let _ = self.interruption.set(fault);
+    /// Records what broke the answer off. The first word counts; whether this was it.
+    pub(crate) fn interrupt(&self, fault: Fault) -> bool {
+        self.interruption.set(fault).is_ok()
     }
 }
 
@@ -230,16 +231,16 @@ mod tests {
             let index = log.start(Some(Target::named(name)));
             let attempt = log.get(index).unwrap();
             match name {
-                "a" => attempt.end(Outcome::Refused(Fault::new(FaultKind::Refused, "open"))),
+                "a" => _ = attempt.end(Outcome::Refused(Fault::new(FaultKind::Refused, "open"))),
                 "unreachable" => {
                     attempt.reached(Phase::Sent);
-                    attempt.end(Outcome::Failed(Fault::new(FaultKind::Connect, "refused")));
+                    assert!(attempt.end(Outcome::Failed(Fault::new(FaultKind::Connect, "refused"))));
                 }
                 "b" => {
                     attempt.reached(Phase::Sent);
                     attempt.end(Outcome::Failed(Fault::new(FaultKind::Timeout, "silent")));
                 }
-                _ => attempt.end(Outcome::Answered),
+                _ => _ = attempt.end(Outcome::Answered),
             }
         }
         let names: Vec<_> = log.iter().map(|attempt| attempt.target().unwrap().id().to_string()).collect();
@@ -253,8 +254,7 @@ mod tests {
         let log = AttemptLog::default();
         let attempt = log.get(log.start(None)).unwrap();
         assert_eq!(attempt.outcome(), None);
-        attempt.end(Outcome::Cancelled);
-        attempt.end(Outcome::Answered);
+        assert!(attempt.end(Outcome::Cancelled) && !attempt.end(Outcome::Answered));
         assert_eq!(attempt.outcome(), Some(&Outcome::Cancelled));
     }
 

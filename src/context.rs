@@ -9,8 +9,10 @@ use http::Extensions;
 use tokio::time::Instant;
 
 use crate::{
-    Attempt, AttemptLog, Dialect, RequestOutline, Requirements, Target,
+    Attempt, AttemptLog, Dialect, Event, Fault, RequestOutline, Requirements, Target, TargetId,
     attempt::{AttemptIndex, Outcome, Phase},
+    continuation::{Continuation, Form},
+    observer::Observers,
 };
 
 /// When a request must have been answered. Retries, failover and timeouts all end there.
@@ -67,10 +69,14 @@ pub struct RequestContext {
     target: Option<Target>,
     attempt: Option<AttemptIndex>,
     last_resort: bool,
+    form: Form,
+    continuation: Option<Arc<Continuation>>,
+    excluded: Option<Arc<[TargetId]>>,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
+    observers: OnceLock<Observers>,
     dialect: OnceLock<Dialect>,
     deadline: OnceLock<Deadline>,
     outline: OnceLock<RequestOutline>,
@@ -121,6 +127,43 @@ impl RequestContext {
         self
     }
 
+    /// Says which targets are not to be tried, besides those that it said already: they have had their chance, say.
+    #[must_use]
+    pub fn excluding(mut self, targets: impl IntoIterator<Item = TargetId>) -> Self {
+        let excluded = self.excluded.iter().flat_map(|excluded| excluded.iter().cloned());
+        self.excluded = Some(excluded.chain(targets).collect());
+        self
+    }
+
+    /// Whether that target is not to be tried.
+    #[must_use]
+    pub fn excludes(&self, target: &TargetId) -> bool {
+        self.excluded.as_ref().is_some_and(|excluded| excluded.contains(target))
+    }
+
+    /// Makes this the context of a request for the rest of an answer that broke off.
+    pub(crate) fn continuing(mut self, continuation: Continuation) -> Self {
+        self.continuation = Some(Arc::new(continuation));
+        self
+    }
+
+    /// What of an answer the request asks the rest of; `None` where it asks for a whole one.
+    pub(crate) fn continuation(&self) -> Option<&Continuation> {
+        self.continuation.as_deref()
+    }
+
+    /// How the request of this attempt asks for it.
+    pub(crate) fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Who is told what becomes of the request. The first word counts.
+    pub(crate) fn tell(&self, observers: &Observers) {
+        if !observers.is_empty() {
+            let _ = self.shared.observers.set(observers.clone());
+        }
+    }
+
     pub(crate) fn with_outline(self, outline: RequestOutline) -> Self {
         let _ = self.shared.outline.set(outline);
         self
@@ -141,7 +184,10 @@ impl RequestContext {
     /// What its body says, where it was scanned.
     #[must_use]
     pub fn outline(&self) -> Option<&RequestOutline> {
-        self.shared.outline.get()
+        match &self.continuation {
+            Some(continuation) => continuation.outline(self.form),
+            None => self.shared.outline.get(),
+        }
     }
 
     /// What the request needs: what was [set](Self::set_requirements), or else what its body and its caller say. That is
@@ -208,16 +254,51 @@ impl RequestContext {
         }
     }
 
+    /// Records what broke off the answer of this attempt.
+    pub(crate) fn interrupted(&self, fault: &Fault) {
+        let is_news = self.attempt().is_some_and(|attempt| attempt.interrupt(fault.clone()));
+        if let (true, Some(observers)) = (is_news, self.shared.observers.get()) {
+            observers.tell(|| Event::Interrupted { target: self.target.clone(), fault: fault.clone() });
+        }
+    }
+
     /// The context of another target's attempt, with its own entry in the log.
-    pub(crate) fn attempt_for(&self, target: Target, last_resort: bool) -> Self {
-        let attempt = Some(self.shared.attempts.start(Some(target.clone())));
-        RequestContext { shared: self.shared.clone(), target: Some(target), attempt, last_resort }
+    pub(crate) fn attempt_for(&self, target: Target, last_resort: bool, form: Form) -> Self {
+        let attempt = Some(self.start(Some(&target)));
+        RequestContext {
+            shared: self.shared.clone(),
+            target: Some(target),
+            attempt,
+            last_resort,
+            form,
+            continuation: self.continuation.clone(),
+            excluded: None,
+        }
     }
 
     /// The context of another try of the same target, with its own entry in the log.
     pub(crate) fn another_try(&self) -> Self {
-        let attempt = Some(self.shared.attempts.start(self.target.clone()));
-        RequestContext { attempt, ..self.clone() }
+        RequestContext { attempt: Some(self.start(self.target.as_ref())), ..self.clone() }
+    }
+
+    fn start(&self, target: Option<&Target>) -> AttemptIndex {
+        if let Some(observers) = self.shared.observers.get() {
+            observers.tell(|| Event::AttemptStarted { target: target.cloned() });
+        }
+        self.shared.attempts.start(target.cloned())
+    }
+
+    fn end(&self, outcome: Outcome) {
+        let Some(attempt) = self.attempt() else { return };
+        if !attempt.end(outcome) {
+            return;
+        }
+        let (Some(observers), Some(outcome)) = (self.shared.observers.get(), attempt.outcome()) else { return };
+        observers.tell(|| Event::AttemptEnded {
+            target: self.target.clone(),
+            outcome: outcome.clone(),
+            latency: attempt.latency().unwrap_or_default(),
+        });
     }
 }
 
@@ -232,17 +313,15 @@ impl AttemptGuard {
 
     pub(crate) fn end(mut self, outcome: Outcome) {
         if let Some(context) = self.0.take() {
-            if let Some(attempt) = context.attempt() {
-                attempt.end(outcome);
-            }
+            context.end(outcome);
         }
     }
 }
 
 impl Drop for AttemptGuard {
     fn drop(&mut self) {
-        if let Some(attempt) = self.0.as_ref().and_then(RequestContext::attempt) {
-            attempt.end(Outcome::Cancelled);
+        if let Some(context) = &self.0 {
+            context.end(Outcome::Cancelled);
         }
     }
 }
@@ -263,7 +342,7 @@ mod tests {
     #[test]
     fn attempts_share_everything_but_their_target() {
         let request = RequestContext::new().with_dialect(Dialect::OpenAiChat);
-        let attempt = request.attempt_for(Target::named("a"), false);
+        let attempt = request.attempt_for(Target::named("a"), false, Form::AsAsked);
         let again = attempt.another_try();
         drop(AttemptGuard::new(attempt.clone()));
         AttemptGuard::new(again.clone()).end(Outcome::Answered);

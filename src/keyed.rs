@@ -38,6 +38,12 @@ impl<K: Clone + Eq + Hash, V: Clone> Keyed<K, V> {
     }
 }
 
+impl<K, V> std::fmt::Debug for Keyed<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Keyed({})", self.0.load().len())
+    }
+}
+
 impl<K, V> Default for Keyed<K, V> {
     fn default() -> Self {
         Keyed(ArcSwap::from_pointee(HashMap::new()))

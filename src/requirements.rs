@@ -145,6 +145,12 @@ impl Capabilities {
         self.context_window
     }
 
+    /// Whether it has the ability, as far as is known.
+    #[must_use]
+    pub fn offers(&self, ability: Ability) -> bool {
+        !self.lacks.contains(ability)
+    }
+
     /// Whether nothing is known to be missing, so that nothing needs comparing.
     #[must_use]
     pub fn is_unrestricted(&self) -> bool {

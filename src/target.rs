@@ -240,6 +240,7 @@ struct TargetInner {
     model: Option<Model>,
     capabilities: Capabilities,
     tags: BTreeSet<Box<str>>,
+    weight: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -274,7 +275,7 @@ impl Target {
     fn build(id: String, provider: Option<Provider>, model: Option<Model>) -> Self {
         let tags = provider.as_ref().map(|provider| provider.tags.clone()).unwrap_or_default();
         let capabilities = Capabilities::new();
-        Target(Arc::new(TargetInner { id: TargetId(id.into()), provider, model, capabilities, tags }))
+        Target(Arc::new(TargetInner { id: TargetId(id.into()), provider, model, capabilities, tags, weight: 1 }))
     }
 
     /// Says what the model can do; without it, it is taken as capable of everything.
@@ -289,6 +290,20 @@ impl Target {
     pub fn with_tags<I: IntoIterator<Item = S>, S: Into<Box<str>>>(mut self, tags: I) -> Self {
         Arc::make_mut(&mut self.0).tags.extend(tags.into_iter().map(Into::into));
         self
+    }
+
+    /// Its share of a route's requests, beside the other targets' weights, where they are spread by weight: see
+    /// [`Weighted`](crate::failover::Weighted). Default: 1; 0 is for a fallback only.
+    #[must_use]
+    pub fn with_weight(mut self, weight: u32) -> Self {
+        Arc::make_mut(&mut self.0).weight = weight;
+        self
+    }
+
+    /// Its weight.
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        self.0.weight
     }
 
     /// Its name.
@@ -356,6 +371,10 @@ impl Route {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(crate) fn shared_name(&self) -> Arc<str> {
+        self.name.clone()
     }
 
     /// The chain.

@@ -17,25 +17,13 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    CircuitAdvice, Deadline, Fault, FaultKind, Refusal,
+    CircuitAdvice, CircuitState, Deadline, Fault, FaultKind, Refusal,
     circuit_breaker::{
         CircuitSettings,
         permit::{Permit, Role},
     },
     window::{Counts, Window},
 };
-
-/// What a circuit does with calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum CircuitState {
-    /// Lets them through.
-    Closed,
-    /// Lets a few through, to find out whether the target has recovered.
-    HalfOpen,
-    /// Refuses them.
-    Open,
-}
 
 /// A circuit's state and the epoch that it began, in one word.
 #[derive(Clone, Copy, PartialEq, Eq)]

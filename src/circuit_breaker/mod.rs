@@ -49,8 +49,9 @@ mod registry;
 mod service;
 mod settings;
 
+pub use crate::CircuitState;
 pub use body::VerdictBody;
-pub use circuit::{CircuitSnapshot, CircuitState};
+pub use circuit::CircuitSnapshot;
 pub use future::ResponseFuture;
 pub use layer::CircuitBreakerLayer;
 pub use registry::CircuitRegistry;

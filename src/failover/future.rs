@@ -11,7 +11,7 @@ use http::{Request, Response, request::Parts};
 use http_body::Body;
 use http_body_util::Full;
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tower::util::Oneshot;
 use tower_service::Service;
 
@@ -21,6 +21,7 @@ use crate::{
     context::AttemptGuard,
     dialect,
     failover::{
+        Hedge,
         layer::Policy,
         walk::{Next, Step, Walk},
     },
@@ -51,21 +52,43 @@ pin_project! {
         Collecting { #[pin] body: Collect<RequestBody> },
         Trying {
             #[pin]
-            attempt: Oneshot<S, Request<Full<Bytes>>>,
-            // Over the waits that no layer inside can bound, such as for a client that is not ready.
+            lead: Running<S>,
+            // For the next hedge; or else over the waits that no layer inside can bound, such as for a client that is
+            // not ready.
             #[pin]
-            deadline: Option<Sleep>,
-            entry: Option<AttemptGuard>,
-            walk: Walk,
-            request: Collected,
+            timer: Option<Sleep>,
+            race: Race<S>,
         },
     }
 }
 
-/// A request that can be sent again and again.
-struct Collected {
+/// What is tried, beside the lead.
+struct Race<S>
+where
+    S: Service<Request<Full<Bytes>>>,
+{
+    walk: Walk,
     body: Bytes,
-    context: RequestContext,
+    /// Others that are tried as well: a request that is answered in time allocates none.
+    rivals: Vec<Pin<Box<Running<S>>>>,
+    /// When the latest attempt began, where there may be another beside it.
+    latest: Option<(Instant, Next)>,
+    /// A failure that is the answer, unless a rival has a better one.
+    held: Option<Result<S::Response, S::Error>>,
+}
+
+pin_project! {
+    /// An attempt that is on, or was.
+    struct Running<S>
+    where
+        S: Service<Request<Full<Bytes>>>,
+    {
+        // `None` when it is over.
+        #[pin]
+        attempt: Option<Oneshot<S, Request<Full<Bytes>>>>,
+        next: Next,
+        entry: Option<AttemptGuard>,
+    }
 }
 
 impl<S, RequestBody, C> ResponseFuture<S, RequestBody, C>
@@ -106,45 +129,82 @@ where
                         Ok(context) => context,
                         Err(fault) => return Poll::Ready(Ok(this.asker.failure(fault))),
                     };
-                    let walk = Walk::new(this.policy.clone(), &context);
-                    let request = Collected { body, context };
-                    let first = Next { index: walk.current(), last_resort: false };
-                    let (attempt, entry) = request.attempt(first, this.parts, this.service, this.policy);
-                    this.state.set(State::Trying { attempt, deadline: None, entry: Some(entry), walk, request });
+                    let mut walk = Walk::new(this.policy.clone(), context);
+                    let Some(first) = walk.next() else {
+                        return Poll::Ready(Ok(this.asker.failure(walk.nobody())));
+                    };
+                    let mut race = Race { walk, body, rivals: Vec::new(), latest: None, held: None };
+                    if let Some(hedge) = &this.policy.hedge {
+                        hedge.record_request();
+                    }
+                    let lead = race.start(first, this.parts, this.service, this.policy);
+                    this.state.set(State::Trying { lead, timer: None, race });
                 }
-                StateProjection::Trying { mut attempt, mut deadline, entry, walk, request } => {
-                    let Poll::Ready(result) = attempt.as_mut().poll(cx) else {
-                        let Some(until) = request.context.deadline() else { return Poll::Pending };
-                        if deadline.is_none() {
-                            deadline.set(Some(sleep_until(until.instant())));
+                StateProjection::Trying { mut lead, mut timer, race } => {
+                    let Some((rival, result)) = race.poll_any(lead.as_mut(), cx) else {
+                        let running = usize::from(lead.is_on()) + race.rivals.len();
+                        let hedge_at = race.hedge_at(running, this.policy);
+                        if hedge_at.is_some_and(|at| at <= Instant::now()) {
+                            if let Some(next) = race.hedge(this.policy) {
+                                let rival = race.start(next, this.parts, this.service, this.policy);
+                                race.rivals.push(Box::pin(rival));
+                            }
+                            continue;
                         }
-                        if let Some(deadline) = deadline.as_pin_mut() {
-                            ready!(deadline.poll(cx));
+                        let until = race.walk.context().deadline().map(Deadline::instant);
+                        let Some(at) = hedge_at.into_iter().chain(until).min() else { return Poll::Pending };
+                        if timer.as_ref().as_pin_ref().is_none_or(|timer| timer.deadline() != at) {
+                            timer.set(Some(sleep_until(at)));
+                        }
+                        if let Some(timer) = timer.as_mut().as_pin_mut() {
+                            ready!(timer.poll(cx));
+                        }
+                        if until.is_none_or(|until| at < until) {
+                            continue;
                         }
                         let late = Fault::new(FaultKind::Timeout, "no answer before the deadline");
-                        entry.take().into_iter().for_each(|entry| entry.end(Outcome::Failed(late.clone())));
-                        return Poll::Ready(Ok(this.asker.failure(walk.out_of_time(late))));
+                        let fault = race.out_of_time(lead.as_mut(), late);
+                        return Poll::Ready(Ok(this.policy.fail(*this.asker, fault)));
                     };
                     let fault = this.classifier.classify(&result);
-                    if let Some(entry) = entry.take() {
-                        entry.end(Outcome::of(fault.clone()));
-                    }
+                    let ended = match rival {
+                        None => lead.as_mut().end(fault.as_ref()),
+                        Some(place) => race.rivals.swap_remove(place).as_mut().end(fault.as_ref()),
+                    };
                     let Some(fault) = fault else {
+                        this.policy.tell_answered(ended, race.walk.context());
+                        // Now, not when whoever waits lets go of this future: a loser costs money while it runs.
+                        lead.as_mut().stop();
+                        race.rivals.clear();
                         return Poll::Ready(result.map(|response| response.map(ResponseBody::inner)));
                     };
-                    let from = walk.current();
-                    let in_time = !request.context.deadline().is_some_and(Deadline::is_past);
-                    match walk.failed(fault.clone(), in_time) {
+                    let others = lead.is_on() || !race.rivals.is_empty();
+                    if race.held.is_some() && others {
+                        continue;
+                    }
+                    if let Some(held) = race.held.take() {
+                        this.policy.tell_failed(&fault);
+                        return Poll::Ready(held.map(|response| response.map(ResponseBody::inner)));
+                    }
+                    let in_time = !race.walk.context().deadline().is_some_and(Deadline::is_past);
+                    match race.walk.failed(ended, fault.clone(), in_time, others) {
                         Step::Try(next) => {
                             // Not kept while others are tried: it may hold a connection.
                             drop(result);
-                            report(this.policy, from, next, &fault);
-                            let (again, guard) = request.attempt(next, this.parts, this.service, this.policy);
-                            *entry = Some(guard);
-                            attempt.set(again);
+                            this.policy.tell_failed_over(ended, next, &fault);
+                            let again = race.start(next, this.parts, this.service, this.policy);
+                            match lead.is_on() {
+                                false => lead.set(again),
+                                true => race.rivals.push(Box::pin(again)),
+                            }
                         }
-                        Step::PassOn => return Poll::Ready(result.map(|response| response.map(ResponseBody::inner))),
-                        Step::Fail(fault) => return Poll::Ready(Ok(this.asker.failure(fault))),
+                        Step::Wait => {}
+                        Step::PassOn if others => race.held = Some(result),
+                        Step::PassOn => {
+                            this.policy.tell_failed(&fault);
+                            return Poll::Ready(result.map(|response| response.map(ResponseBody::inner)));
+                        }
+                        Step::Fail(fault) => return Poll::Ready(Ok(this.policy.fail(*this.asker, fault))),
                     }
                 }
             }
@@ -152,24 +212,97 @@ where
     }
 }
 
-impl Collected {
+impl<S> Race<S>
+where
+    S: Service<Request<Full<Bytes>>>,
+{
     /// Begins the attempt of a target.
-    fn attempt<S>(
-        &self,
-        next: Next,
-        parts: &Parts,
-        service: &S,
-        policy: &Policy,
-    ) -> (Oneshot<S, Request<Full<Bytes>>>, AttemptGuard)
+    fn start(&mut self, next: Next, parts: &Parts, service: &S, policy: &Policy) -> Running<S>
     where
-        S: Service<Request<Full<Bytes>>> + Clone,
+        S: Clone,
     {
         let target = policy.route.targets()[next.index].clone();
-        let context = self.context.attempt_for(target, next.last_resort);
-        let entry = AttemptGuard::new(context.clone());
-        let mut request = Request::from_parts(parts.clone(), Full::new(self.body.clone()));
-        request.extensions_mut().insert(context);
-        (Oneshot::new(service.clone(), request), entry)
+        let context = self.walk.context().attempt_for(target, next.last_resort, next.form);
+        let body = context.continuation().map_or(&self.body, |continuation| continuation.body(next.form));
+        let mut request = Request::from_parts(parts.clone(), Full::new(body.clone()));
+        request.extensions_mut().insert(context.clone());
+        self.latest = policy.hedge.as_ref().map(|_| (Instant::now(), next));
+        let attempt = Some(Oneshot::new(service.clone(), request));
+        Running { attempt, next, entry: Some(AttemptGuard::new(context)) }
+    }
+
+    /// The first attempt that is over, by its place among the rivals (`None` for the lead), and its result.
+    #[allow(clippy::type_complexity)]
+    fn poll_any(
+        &mut self,
+        lead: Pin<&mut Running<S>>,
+        cx: &mut Context<'_>,
+    ) -> Option<(Option<usize>, Result<S::Response, S::Error>)> {
+        if let Poll::Ready(result) = lead.poll(cx) {
+            return Some((None, result));
+        }
+        self.rivals.iter_mut().enumerate().find_map(|(place, rival)| match rival.as_mut().poll(cx) {
+            Poll::Ready(result) => Some((Some(place), result)),
+            Poll::Pending => None,
+        })
+    }
+
+    /// When the next target is tried beside those that are slow.
+    fn hedge_at(&self, running: usize, policy: &Policy) -> Option<Instant> {
+        let (hedge, (since, slow)) = (policy.hedge.as_ref()?, self.latest?);
+        if running >= hedge.width() || self.held.is_some() || self.walk.peek().is_none() {
+            return None;
+        }
+        Some(since + hedge.patience(policy.target(slow)))
+    }
+
+    /// Takes the target that is to be tried beside those that are slow, if the budget has it.
+    fn hedge(&mut self, policy: &Policy) -> Option<Next> {
+        // Asked once: what is refused now is not asked for again with every poll.
+        let (_, slow) = self.latest.take()?;
+        let next = self.walk.peek().filter(|_| policy.hedge.as_ref().is_some_and(Hedge::withdraw))?;
+        policy.tell_hedged(slow, next);
+        self.walk.next()
+    }
+
+    /// Gives up on all that are tried.
+    fn out_of_time(&mut self, lead: Pin<&mut Running<S>>, late: Fault) -> Fault {
+        let lead = lead.is_on().then(|| lead.end(Some(&late)));
+        let rivals = self.rivals.drain(..).map(|mut rival| rival.as_mut().end(Some(&late)));
+        self.walk.out_of_time(lead.into_iter().chain(rivals), late.clone())
+    }
+}
+
+impl<S> Running<S>
+where
+    S: Service<Request<Full<Bytes>>>,
+{
+    fn is_on(&self) -> bool {
+        self.attempt.is_some()
+    }
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<S::Response, S::Error>> {
+        match self.project().attempt.as_pin_mut() {
+            Some(attempt) => attempt.poll(cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Records how it ended.
+    fn end(self: Pin<&mut Self>, fault: Option<&Fault>) -> Next {
+        let mut this = self.project();
+        this.attempt.set(None);
+        if let Some(entry) = this.entry.take() {
+            entry.end(Outcome::of(fault.cloned()));
+        }
+        *this.next
+    }
+
+    /// Gives it up, if it is on.
+    fn stop(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        this.attempt.set(None);
+        *this.entry = None;
     }
 }
 
@@ -177,22 +310,10 @@ impl Collected {
 fn prepare(parts: &mut Parts, body: &Bytes, policy: &Policy) -> Result<RequestContext, Fault> {
     let context = parts.extensions.remove::<RequestContext>().unwrap_or_default();
     let context = context.with_deadline(Deadline::after(policy.total));
+    context.tell(&policy.observers);
     match context.dialect().or_else(|| Dialect::from_path(parts.uri.path())) {
         None => Ok(context),
         Some(dialect) => dialect::describe(context, dialect, body),
-    }
-}
-
-#[cold]
-fn report(policy: &Policy, from: usize, next: Next, fault: &Fault) {
-    use crate::CircuitAdvice::OpenLong;
-    let [from, to] = [from, next.index].map(|index| policy.route.targets()[index].id());
-    let (route, kind, last_resort) = (policy.route.name(), fault.kind().name(), next.last_resort);
-    if fault.policy().circuit == OpenLong {
-        // Waiting does not mend these: somebody has to look at the key, the balance or the model's name.
-        tracing::error!(route, %from, %to, kind, reason = fault.message(), "failover: the target needs attention");
-    } else {
-        tracing::info!(route, %from, %to, kind, last_resort, reason = fault.message(), "failover");
     }
 }
 

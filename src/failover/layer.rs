@@ -2,7 +2,11 @@ use std::{sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
-use crate::{FailoverAdvice, FaultKind, FaultKinds, Route, StatusClassifier, failover::Failover};
+use crate::{
+    FailoverAdvice, FaultKind, FaultKinds, Observer, Route, StatusClassifier,
+    failover::{Failover, Hedge, Strategy},
+    observer::Observers,
+};
 
 /// Walks a route's targets until one answers: see the [module](crate::failover).
 #[derive(Clone, Debug)]
@@ -18,6 +22,10 @@ pub(super) struct Policy {
     pub(super) last_resort: bool,
     pub(super) total: Duration,
     pub(super) max_body: usize,
+    /// `None`: as the route lists them.
+    pub(super) strategy: Option<Arc<dyn Strategy>>,
+    pub(super) hedge: Option<Hedge>,
+    pub(super) observers: Observers,
 }
 
 impl FailoverLayer {
@@ -33,6 +41,9 @@ impl FailoverLayer {
             last_resort: true,
             total: Duration::from_secs(600),
             max_body: 32 << 20,
+            strategy: None,
+            hedge: None,
+            observers: Observers::default(),
         };
         FailoverLayer { policy: Arc::new(policy), classifier: StatusClassifier }
     }
@@ -65,6 +76,27 @@ impl<C> FailoverLayer<C> {
     #[must_use]
     pub fn with_max_body(mut self, bytes: usize) -> Self {
         Arc::make_mut(&mut self.policy).max_body = bytes;
+        self
+    }
+
+    /// In which order the targets are tried. Default: as the route lists them.
+    #[must_use]
+    pub fn with_strategy(mut self, strategy: impl Strategy) -> Self {
+        Arc::make_mut(&mut self.policy).strategy = Some(Arc::new(strategy));
+        self
+    }
+
+    /// Tries another target beside one that is slow. Default: not.
+    #[must_use]
+    pub fn with_hedge(mut self, hedge: Hedge) -> Self {
+        Arc::make_mut(&mut self.policy).hedge = Some(hedge);
+        self
+    }
+
+    /// Tells somebody, besides those that are told already, what becomes of requests and their attempts.
+    #[must_use]
+    pub fn with_observer(mut self, observer: impl Observer) -> Self {
+        Arc::make_mut(&mut self.policy).observers.add(observer);
         self
     }
 

@@ -31,6 +31,9 @@
 //! [`RequestContext`](crate::RequestContext); the layers inside keep their state by it. Whether a failure leads to the
 //! next target is in the [fault table](crate::FaultKind::policy); a refusal by a guard always does.
 //!
+//! Another [`Strategy`] than the route's order may be given, [`Weighted`] say; and a [`Hedge`] tries the next target beside one
+//! that is slow.
+//!
 //! When no target is left, the one of those that open circuits refused that recovers soonest is tried as a last resort. When nothing worked,
 //! the answer is the failure of the most preferred target that reached the wire, with the soonest `Retry-After` that any
 //! of them gave; a failure that is the request's own fault is passed on as the provider said it.
@@ -39,10 +42,15 @@
 //! polls a clone of its own.
 
 mod future;
+mod hedge;
 mod layer;
+mod report;
 mod service;
+mod strategy;
 mod walk;
 
 pub use future::ResponseFuture;
+pub use hedge::Hedge;
 pub use layer::FailoverLayer;
 pub use service::Failover;
+pub use strategy::{Order, Strategy, Weighted};
