@@ -33,6 +33,7 @@ mod provider;
 mod reader;
 mod route;
 mod stack;
+mod strategy;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -49,6 +50,7 @@ pub use self::{
     policy::{Policy, RetrySettings, TimeoutSettings},
     route::RouteConfig,
     stack::Shared,
+    strategy::{Choice, HedgeSettings, StrategyName},
 };
 use self::{
     reader::{Reader, Table},

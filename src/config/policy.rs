@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use super::reader::Table;
+use super::{reader::Table, strategy::Choice};
 use crate::{FailoverAdvice, FaultKind, FaultKinds};
 
 /// What a route does when a target fails or is silent.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Policy {
+    /// Whom a request tries first, and whom at the same time.
+    pub choice: Choice,
     /// The failures that move on to the next target.
     pub failover_on: FaultKinds,
     /// Whether, when every circuit is open, the target that recovers soonest is tried all the same.
@@ -26,6 +28,7 @@ impl Default for Policy {
             matches!(kind.policy().failover, FailoverAdvice::Yes | FailoverAdvice::LargerContextWindow)
         };
         Policy {
+            choice: Choice::default(),
             failover_on: FaultKind::ALL.iter().copied().filter(moves_on).collect(),
             last_resort: true,
             timeout: TimeoutSettings::default(),
@@ -38,22 +41,21 @@ impl Policy {
     /// Takes a policy's keys; what the table leaves out is as in `base`.
     pub(super) fn read(table: &mut Table<'_>, base: &Policy) -> Policy {
         // What has but one value so far is checked, and then there is nothing to keep.
-        for (name, known, planned) in [
-            ("strategy", "ordered", ["weighted", "latency", "cost", "adaptive", "race"].as_slice()),
-            ("commit", "first_output", &["complete"]),
-            ("stream_recovery", "terminate", &["resume"]),
-        ] {
+        for (name, known, planned) in
+            [("commit", "first_output", ["complete"].as_slice()), ("stream_recovery", "terminate", &["resume"])]
+        {
             if let Some(value) = table.take(name) {
                 value.choice(&[known], planned);
             }
         }
         let policy = Policy {
+            choice: Choice::read(table, base.choice),
             failover_on: read_kinds(table).unwrap_or(base.failover_on),
             last_resort: table.take_bool("last_resort").unwrap_or(base.last_resort),
             timeout: TimeoutSettings::read(table, base.timeout),
             retry: RetrySettings::read(table, base.retry),
         };
-        table.refuse_for_now(&["hedge", "race", "meter_streams"]);
+        table.refuse_for_now(&["meter_streams"]);
         policy
     }
 }

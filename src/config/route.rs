@@ -90,7 +90,8 @@ impl RouteReader<'_> {
         });
         let inherited = entry.map(|entry| entry.breaker).unwrap_or_default();
         let breaker = breaker::read(&mut table, inherited);
-        table.refuse_for_now(&["weight", "price"]);
+        let weight = table.take("weight").and_then(|value| value.u32_or_zero());
+        table.refuse_for_now(&["price"]);
         let spot = table.spot().clone();
         table.finish();
 
@@ -106,7 +107,7 @@ impl RouteReader<'_> {
         if *self.breakers.entry(id.to_owned()).or_insert(breaker) != breaker {
             spot.report(format_args!("the target {id} has another `breaker` in another route, and only one circuit"));
         }
-        Some(target.with_capabilities(capabilities).with_tags(tags))
+        Some(target.with_capabilities(capabilities).with_tags(tags).with_weight(weight.unwrap_or(1)))
     }
 }
 

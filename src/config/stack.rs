@@ -44,12 +44,13 @@ impl RouteConfig {
     /// The layers that serve the route, to be put around an HTTP client. `max_body` is [`Config::max_body`].
     #[must_use]
     pub fn stack(&self, shared: &Shared, max_body: usize) -> FailoverStack {
-        let Policy { failover_on, last_resort, timeout, retry } = &self.policy;
+        let Policy { choice, failover_on, last_resort, timeout, retry } = &self.policy;
         let failover = FailoverLayer::new(&self.route)
             .with_failover_on(*failover_on)
             .with_last_resort(*last_resort)
             .with_total(timeout.total)
             .with_max_body(max_body);
+        let failover = choice.apply(failover, &self.route);
         let retry = RetryLayer::new()
             .with_attempts(retry.attempts)
             .with_backoff(Backoff::new(retry.base_delay, retry.max_delay))

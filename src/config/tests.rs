@@ -99,6 +99,7 @@ fn what_is_left_out_is_as_designed() {
                     stream_interrupted malformed_response auth_failed permission_denied not_found \
                     context_length_exceeded unsupported refused";
     let policy = Policy {
+        choice: Choice::default(),
         failover_on: moves_on.split_whitespace().map(|name| FaultKind::from_name(name).unwrap()).collect(),
         last_resort: true,
         timeout: TimeoutSettings { first_output: s(60), response: s(300), idle: s(60), total: s(600) },
@@ -239,7 +240,7 @@ fn the_values_of_the_design_are_the_defaults() {
         strategy = "ordered"
         targets  = [
           { provider = "openai", model = "gpt-4o" },
-          { provider = "openai", model = "gpt-4.1", tags = ["zdr"],
+          { provider = "openai", model = "gpt-4.1", weight = 1, tags = ["zdr"],
             capabilities = { context_window = 200000, tools = true, prefill = false } },
         ]
     "#;
@@ -266,7 +267,7 @@ breaker = { failurs = 3 }
 
 [routes."gpt-4o"]
 targets = [{ provider = "openai" }, { provider = "opnai", model = "gpt-4o" }]
-hedge = { after = "8s" }
+strategy = "cost"
 "#;
     let expected = [
         "1:10: listen: is not a loopback address: without [auth], which is not supported yet, anyone who reaches it \
@@ -281,13 +282,16 @@ hedge = { after = "8s" }
         "11:25: defaults.retry.base_delay: base_delay (60s) is longer than max_delay (5s)",
         "12:13: defaults.breaker.failurs: unknown key; did you mean `failures`?",
         "15:50: routes.\"gpt-4o\".targets[1].provider: unknown provider \"opnai\"; did you mean `openai`?",
-        "16:1: routes.\"gpt-4o\".hedge: not supported yet",
+        "16:12: routes.\"gpt-4o\".strategy: \"cost\" is not supported yet",
     ];
     assert_eq!(errors(text), expected);
     let found = read(text).unwrap_err();
     let last = found.iter().last().unwrap();
-    assert_eq!((last.file(), last.line(), last.column()), (Path::new("gateway.toml"), Some(16), Some(1)));
-    assert_eq!((last.key(), last.message(), last.suggestion()), ("routes.\"gpt-4o\".hedge", "not supported yet", None));
+    assert_eq!((last.file(), last.line(), last.column()), (Path::new("gateway.toml"), Some(16), Some(12)));
+    assert_eq!(
+        (last.key(), last.message(), last.suggestion()),
+        ("routes.\"gpt-4o\".strategy", "\"cost\" is not supported yet", None)
+    );
 }
 
 #[test]
@@ -315,11 +319,8 @@ fn what_will_come_is_not_unknown() {
         ("", "api_key = { command = ['pass'], refresh = '5m' }", "", ""),
         ("", "api_key = [{ env = 'A' }]", "", "5:11: providers.p.api_key: a list of keys is"),
         ("defaults.meter_streams = true", "", "", "1:10: defaults.meter_streams"),
-        ("defaults.hedge = {}", "", "", "1:10: defaults.hedge"),
-        ("", "", "race = 2", "7:1: routes.'*'.race"),
-        ("", "", "targets = [{ provider = 'p', weight = 2 }]", "7:30: routes.'*'.targets[0].weight"),
         ("", "", "targets = [{ provider = 'p', price = {} }]", "7:30: routes.'*'.targets[0].price"),
-        ("", "", "strategy = 'weighted'", "7:12: routes.'*'.strategy: \"weighted\" is"),
+        ("", "", "strategy = 'latency'", "7:12: routes.'*'.strategy: \"latency\" is"),
         ("", "", "commit = 'complete'", "7:10: routes.'*'.commit: \"complete\" is"),
         ("", "", "stream_recovery = 'resume'", "7:19: routes.'*'.stream_recovery: \"resume\" is"),
     ];
@@ -565,5 +566,38 @@ fn no_mutation_of_a_file_panics_or_shows_a_secret() {
         if is_still_one && !shown.contains("unknown") {
             assert!(!shown.contains("secret"), "{text}\n{shown}");
         }
+    }
+}
+
+#[test]
+fn a_route_says_whom_to_try_first_and_whom_beside_one_that_is_slow() {
+    let policy = |keys: &str| {
+        let text = format!(
+            "[providers.p]\ndialect='openai-chat'\nbase_url='http://h'\n[routes.'*']\n{keys}\n\
+             targets = [{{ provider = 'p' }}, {{ provider = 'p', model = 'm', weight = 0 }}]"
+        );
+        let config = read(&text).unwrap();
+        let route = config.routes.find("x").unwrap();
+        assert_eq!(route.route.targets().iter().map(crate::Target::weight).collect::<Vec<_>>(), [1, 0]);
+        route.policy.choice
+    };
+    let hedge = |after, width, budget| Some(HedgeSettings { after, width, budget });
+    let eight = Some(Duration::from_secs(8));
+    assert_eq!(policy("strategy = 'weighted'").strategy, StrategyName::Weighted);
+    assert_eq!((policy("strategy = 'race'").strategy, policy("strategy = 'race'").race), (StrategyName::Race, 2));
+    assert_eq!(policy("strategy = 'race'\nrace = 3").race, 3);
+    assert_eq!(policy("hedge = { after = '8s' }").hedge, hedge(eight, 2, 0.1));
+    assert_eq!(policy("hedge = { after = 'p95', width = 3, budget = 0.5 }").hedge, hedge(None, 3, 0.5));
+    for (route, expected) in [
+        ("race = 2", "7:1: routes.'*'.race: needs strategy = \"race\""),
+        ("strategy = 'race'\nrace = 1", "8:1: routes.'*'.race: must be at least 2: a race of one is none"),
+        ("hedge = { width = 3 }", "7:1: routes.'*'.hedge.after: is missing"),
+        ("hedge = { after = 'p99' }", "7:19: routes.'*'.hedge.after: is not a duration"),
+        ("hedge = { after = '1s', width = 1 }", "7:25: routes.'*'.hedge.width: must be at least 2"),
+        ("strategy = 'race'\nhedge = { after = '1s' }", "8:1: routes.'*'.hedge: has no place beside"),
+        ("targets = [{ provider = 'p', weight = -1 }]", "7:30: routes.'*'.targets[0].weight: must be from 0"),
+    ] {
+        let errors = errors_in("", "", route);
+        assert!(errors.len() == 1 && errors[0].starts_with(expected), "{route}: {errors:?}");
     }
 }

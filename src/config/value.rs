@@ -64,6 +64,17 @@ impl<'r> Value<'r> {
         u32::try_from(number).ok().or_else(|| self.spot.fail(format_args!("must be at most {}", u32::MAX)))
     }
 
+    pub(super) fn u32_or_zero(&self) -> Option<u32> {
+        let Some(number) = self.integer() else { return self.fail_type("a whole number") };
+        let number = number.ok().and_then(|number| u32::try_from(number).ok());
+        number.or_else(|| self.spot.fail(format_args!("must be from 0 to {}", u32::MAX)))
+    }
+
+    /// Whether it is that string.
+    pub(super) fn is_string(&self, text: &str) -> bool {
+        self.value.as_str() == Some(text)
+    }
+
     /// A share: 0 to 1.
     pub(super) fn ratio(&self) -> Option<f64> {
         let share = match &self.value {
