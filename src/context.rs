@@ -152,11 +152,6 @@ impl RequestContext {
         self.continuation.as_deref()
     }
 
-    /// How the request of this attempt asks for it.
-    pub(crate) fn form(&self) -> Form {
-        self.form
-    }
-
     /// Who is told what becomes of the request. The first word counts.
     pub(crate) fn tell(&self, observers: &Observers) {
         if !observers.is_empty() {

@@ -595,7 +595,7 @@ fn a_route_says_whom_to_try_first_and_whom_beside_one_that_is_slow() {
         ("hedge = { after = 'p99' }", "7:19: routes.'*'.hedge.after: is not a duration"),
         ("hedge = { after = '1s', width = 1 }", "7:25: routes.'*'.hedge.width: must be at least 2"),
         ("strategy = 'race'\nhedge = { after = '1s' }", "8:1: routes.'*'.hedge: has no place beside"),
-        ("targets = [{ provider = 'p', weight = -1 }]", "7:30: routes.'*'.targets[0].weight: must be from 0"),
+        ("targets = [{ provider = 'p', weight = -1 }]", "7:39: routes.'*'.targets[0].weight: must be from 0"),
     ] {
         let errors = errors_in("", "", route);
         assert!(errors.len() == 1 && errors[0].starts_with(expected), "{route}: {errors:?}");

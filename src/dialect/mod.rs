@@ -15,6 +15,7 @@ use crate::{Dialect, Fault, FaultKind, RequestContext, RequestOutline};
 
 pub(crate) mod json_scan;
 pub(crate) mod openai_chat;
+pub(crate) mod recovery;
 
 use json_scan::Malformed;
 

@@ -176,7 +176,11 @@ where
                         // Now, not when whoever waits lets go of this future: a loser costs money while it runs.
                         lead.as_mut().stop();
                         race.rivals.clear();
-                        return Poll::Ready(result.map(|response| response.map(ResponseBody::inner)));
+                        let form = race.walk.context().continuation().map(|_| ended.form);
+                        return Poll::Ready(result.map(|mut response| {
+                            form.into_iter().for_each(|form| _ = response.extensions_mut().insert(form));
+                            response.map(ResponseBody::inner)
+                        }));
                     };
                     let others = lead.is_on() || !race.rivals.is_empty();
                     if race.held.is_some() && others {

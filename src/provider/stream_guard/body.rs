@@ -118,8 +118,8 @@ where
             }
             if let Some(fault) = watch.supervisor.take_failure() {
                 watch.over = true;
-                if let Some(attempt) = watch.context.as_ref().and_then(RequestContext::attempt) {
-                    attempt.interrupt(fault.clone());
+                if let Some(context) = &watch.context {
+                    context.interrupted(&fault);
                 }
                 return Poll::Ready(Some(Err(fault.into())));
             }

@@ -1,0 +1,108 @@
+//! What is asked of a dialect to complete an answer that broke off: what the client has of it, how to ask for the
+//! rest, and how to tell the rest so that it reads as one answer.
+
+use bytes::Bytes;
+
+use super::openai_chat;
+use crate::Dialect;
+
+/// What one event brings to an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// Text of the answer.
+    pub(crate) text: String,
+    /// A piece of reasoning.
+    pub(crate) reasoning: bool,
+    /// A piece of a tool call.
+    pub(crate) tool_call: bool,
+    /// Something that could not be gone on with: a refusal, audio, a second answer.
+    pub(crate) other: bool,
+    /// The answer is whole.
+    pub(crate) finish: bool,
+    /// It tells how many tokens the answer has.
+    pub(crate) usage: bool,
+    /// Nothing comes behind it.
+    pub(crate) terminal: bool,
+}
+
+/// What may be asked for when the answer to a request breaks off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remedy {
+    /// The rest of it.
+    Rest,
+    /// All of it again, to be passed on only if it is the same as far as it was delivered: half of a JSON text
+    /// is not glued to another model's.
+    Again,
+    /// Nothing: it has parts that cannot be told apart or gone on with.
+    None,
+}
+
+/// Ways to ask for the rest of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RestRequest {
+    /// With what was delivered as the beginning of the assistant's turn.
+    pub(crate) prefill: Bytes,
+    /// With what was delivered as the assistant's turn, and an instruction to go on behind it.
+    pub(crate) instruction: Bytes,
+}
+
+/// The instruction to go on.
+pub(crate) const INSTRUCTION: &str = "Your answer above was cut off by a technical fault. Write the rest of it, beginning \
+    with the very next character after its last one. Do not repeat anything that you have already written, do not start \
+    over, and do not comment on the interruption.";
+
+/// How many tokens a text has, roughly: see the [module](crate::dialect#token-estimate).
+pub(crate) fn tokens_of(text: &str) -> u64 {
+    (text.len() as u64).div_ceil(4)
+}
+
+/// Whether streams of that dialect can be recovered.
+pub(crate) fn is_known(dialect: Dialect) -> bool {
+    dialect == Dialect::OpenAiChat
+}
+
+/// What the data of an event brings; `None` if it cannot be read.
+pub(crate) fn piece(dialect: Dialect, data: &[u8]) -> Option<Piece> {
+    match dialect {
+        Dialect::OpenAiChat => openai_chat::recovery::piece(data),
+        _ => None,
+    }
+}
+
+/// What may be asked for when the answer to that request breaks off.
+pub(crate) fn remedy(dialect: Dialect, body: &[u8]) -> Remedy {
+    match dialect {
+        Dialect::OpenAiChat => openai_chat::recovery::remedy(body),
+        _ => Remedy::None,
+    }
+}
+
+/// The request for the rest of an answer of which that text was delivered.
+pub(crate) fn rest_request(dialect: Dialect, body: &Bytes, delivered: &str) -> Option<RestRequest> {
+    match dialect {
+        Dialect::OpenAiChat => openai_chat::recovery::rest_request(body, delivered),
+        _ => None,
+    }
+}
+
+/// How an event of the rest is to be changed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Retelling<'a> {
+    /// The text that it brings instead of its own.
+    pub(crate) text: Option<&'a str>,
+    /// Whether it loses its reasoning.
+    pub(crate) without_reasoning: bool,
+    /// How many tokens of its usage's input are of our making.
+    pub(crate) less_input: u64,
+    /// How many tokens of the answer its usage does not count.
+    pub(crate) more_output: u64,
+}
+
+/// An event of the rest as one of the answer that broke off; `None` if it cannot be. `first` is the data of the first
+/// event of that answer.
+pub(crate) fn retold(dialect: Dialect, first: &[u8], data: &[u8], how: Retelling<'_>) -> Option<Bytes> {
+    match dialect {
+        Dialect::OpenAiChat => openai_chat::recovery::retold(first, data, how),
+        _ => None,
+    }
+}
