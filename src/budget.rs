@@ -252,6 +252,16 @@ mod loom {
     }
 
     #[test]
+    fn by_three_at_once_too() {
+        let mut model = ::loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let budget = Arc::new(Budget::new(0.0));
+            assert_eq!(withdraw(&budget, &[3, 4, 3]), 1);
+        });
+    }
+
+    #[test]
     fn what_is_recorded_meanwhile_is_never_lost_and_withdrawn_no_more_than_once() {
         ::loom::model(|| {
             let budget = Arc::new(Budget::new(1.0));
