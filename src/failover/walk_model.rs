@@ -145,7 +145,7 @@ impl Model {
             _ => None,
         });
         let untried = recovering.filter(|(_, index)| !self.begun.contains(&Try { index: *index, last_resort: true }));
-        untried.min().map(|(_, index)| Try { index, last_resort: true })
+        untried.filter(|(_, index)| !self.is_too_small(*index)).min().map(|(_, index)| Try { index, last_resort: true })
     }
 
     fn failed(&self, which: Try, fault: &Fault, in_time: bool, others: bool) -> Expected {
