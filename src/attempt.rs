@@ -1,17 +1,13 @@
 //! What was tried for a request, by whom it was answered, and how long it took.
 
-use std::{
-    fmt,
-    sync::{
-        OnceLock,
-        atomic::{AtomicU8, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{Fault, FaultKind, Target};
+use crate::{
+    Fault, FaultKind, Target,
+    sync::{AtomicU8, OnceLock, Ordering},
+};
 
 /// How far a try got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -267,5 +263,78 @@ mod tests {
             }
         });
         assert_eq!(log.iter().count(), 400);
+    }
+}
+
+/// In every order in which threads can meet; `OnceLock` is the one of [`sync`](crate::sync).
+#[cfg(all(test, failover_loom))]
+mod loom {
+    use super::*;
+    use ::loom::thread;
+    use std::sync::Arc;
+
+    fn index(log: &AttemptLog, name: &str) -> AttemptIndex {
+        log.start(Some(Target::named(name)))
+    }
+
+    fn name(log: &AttemptLog, index: AttemptIndex) -> String {
+        log.get(index).unwrap().target().unwrap().id().to_string()
+    }
+
+    #[test]
+    fn each_try_gets_an_entry_of_its_own_and_keeps_it() {
+        ::loom::model(|| {
+            let log = Arc::new(AttemptLog::default());
+            let other = thread::spawn({
+                let log = log.clone();
+                move || {
+                    let places = [index(&log, "a"), index(&log, "b")];
+                    assert_eq!([name(&log, places[0]), name(&log, places[1])], ["a", "b"]);
+                    places
+                }
+            });
+            let place = index(&log, "c");
+            assert_eq!(name(&log, place), "c");
+            let [a, b] = other.join().unwrap();
+            assert!(a < b, "in the order in which they began");
+            let mut places = [a, b, place];
+            places.sort_unstable();
+            assert_eq!(places, [0, 1, 2]);
+            assert_eq!(log.iter().count(), 3);
+        });
+    }
+
+    #[test]
+    fn whoever_reads_meanwhile_sees_whole_tries_without_gaps() {
+        ::loom::model(|| {
+            let log = Arc::new(AttemptLog::default());
+            let writing = thread::spawn({
+                let log = log.clone();
+                move || ["a", "b"].map(|name| index(&log, name))
+            });
+            let names: Vec<_> = log.iter().map(|attempt| attempt.target().unwrap().id().to_string()).collect();
+            assert!(["a", "b"].starts_with(&names.iter().map(String::as_str).collect::<Vec<_>>()), "{names:?}");
+            writing.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn one_word_about_an_end_counts() {
+        ::loom::model(|| {
+            let log = Arc::new(AttemptLog::default());
+            let place = log.start(None);
+            let cancelling = thread::spawn({
+                let log = log.clone();
+                move || {
+                    log.get(place).unwrap().end(Outcome::Cancelled);
+                    log.get(place).unwrap().outcome().cloned()
+                }
+            });
+            let attempt = log.get(place).unwrap();
+            attempt.end(Outcome::Answered);
+            let told = attempt.outcome().cloned();
+            assert_eq!(cancelling.join().unwrap(), told, "both read the same");
+            assert_eq!(attempt.phase() == Phase::Answering, told == Some(Outcome::Answered));
+        });
     }
 }

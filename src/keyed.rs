@@ -71,4 +71,25 @@ mod tests {
         assert!(found.iter().all(|value| Arc::ptr_eq(value, &map.all()["a"])));
         assert_eq!(map.all().len(), 1);
     }
+
+    /// Not seen by a model checker, for it cannot look into `ArcSwap`: by threads, then, that race for the same keys in
+    /// different orders.
+    #[test]
+    fn no_key_is_lost_to_another_that_is_added_meanwhile() {
+        const KEYS: usize = 20;
+        for _ in 0..50 {
+            let (map, barrier) = (Keyed::<usize, Arc<usize>>::default(), std::sync::Barrier::new(4));
+            let find = &|thread: usize| {
+                barrier.wait();
+                let keys = (0..KEYS).map(|step| if thread % 2 == 0 { step } else { KEYS - 1 - step });
+                keys.map(|key| (key, map.with(&key, || Arc::new(thread), Arc::clone))).collect::<Vec<_>>()
+            };
+            let found: Vec<_> = std::thread::scope(|scope| {
+                let threads = [0, 1, 2, 3].map(|thread| scope.spawn(move || find(thread)));
+                threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+            });
+            assert_eq!((found.len(), map.all().len()), (4 * KEYS, KEYS));
+            assert!(found.iter().all(|(key, value)| Arc::ptr_eq(value, &map.all()[key])));
+        }
+    }
 }

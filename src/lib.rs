@@ -100,6 +100,7 @@ mod retry_after;
 #[cfg_attr(docsrs, doc(cfg(feature = "simulated")))]
 pub mod simulated;
 mod stack;
+mod sync;
 mod target;
 pub mod timeout;
 mod window;

@@ -1,19 +1,20 @@
 //! Counts of what happened lately.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::sync::{AtomicU64, Ordering};
+
 /// How many buckets a window has: it slides in steps of a tenth.
-const BUCKETS: u64 = 10;
+const BUCKETS: u64 = if cfg!(all(test, failover_loom)) { 2 } else { 10 };
 /// Bits of one count, and the most that it holds.
 const COUNT_BITS: u32 = 14;
 const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 /// Bits left for telling a bucket's turn from an earlier one: of 3 s each, they come round in 145 days.
 const TURN_MASK: u64 = (1 << (64 - 3 * COUNT_BITS)) - 1;
+/// By how much a thread may be late and be known to be: ten rounds of the ring.
+const LATE: u64 = 10 * BUCKETS;
 
 /// Three counts that are kept together. What they count is the owner's business.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,9 +45,9 @@ impl Window {
         let bucket = &self.buckets[(turn % BUCKETS) as usize];
         let update = |word| {
             let counts = if turn_of(word) == turn & TURN_MASK { counts_of(word) } else { Counts::default() };
-            Some(pack(turn, std::array::from_fn(|index| counts.0[index] + more.0[index])))
+            // Whoever comes so late that the window has slid past him does not wipe out what others have counted since.
+            (!is_later(word, turn)).then(|| pack(turn, std::array::from_fn(|index| counts.0[index] + more.0[index])))
         };
-        // The closure never declines, so this cannot fail.
         let _ = bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
     }
 
@@ -81,6 +82,12 @@ fn turn_of(word: u64) -> u64 {
     word >> (3 * COUNT_BITS)
 }
 
+/// Whether a bucket has counted in a later turn.
+fn is_later(word: u64, turn: u64) -> bool {
+    let ahead = turn_of(word).wrapping_sub(turn) & TURN_MASK;
+    counts_of(word) != Counts::default() && (1..=LATE).contains(&ahead)
+}
+
 fn counts_of(word: u64) -> Counts {
     Counts(std::array::from_fn(|index| (word >> (index as u32 * COUNT_BITS)) & COUNT_MAX))
 }
@@ -97,6 +104,32 @@ fn pack(turn: u64, mut counts: [u64; 3]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// Counts added so many nanoseconds after the one before, by a thread that read its clock so many before that.
+    fn additions() -> impl Strategy<Value = Vec<(u64, u64, [u64; 3])>> {
+        let pause = prop_oneof![4 => 0..250_u64, 1 => 0..3_000_u64, 1 => Just(0)];
+        let late = prop_oneof![4 => Just(0), 1 => 0..2_500_u64];
+        prop::collection::vec((pause, late, prop::array::uniform3(0..4_u64)), 1..120)
+    }
+
+    proptest! {
+        #[test]
+        fn it_sums_up_what_a_list_of_all_that_was_added_would(additions in additions(), length in 10..1_500_u64) {
+            let window = Window::new(Duration::from_nanos(length));
+            let bucket = length / 10;
+            let (mut now, mut all) = (0, Vec::new());
+            for (pause, late, counts) in additions {
+                now += pause;
+                let then = now.saturating_sub(late % (9 * BUCKETS * bucket));
+                window.add(window.start + Duration::from_nanos(then), Counts(counts));
+                all.push((then / bucket, counts));
+                let lately = all.iter().filter(|(turn, _)| turn + 10 > now / bucket);
+                let expected = lately.fold([0; 3], |sum, (_, counts)| std::array::from_fn(|i| sum[i] + counts[i]));
+                prop_assert_eq!(window.sum(window.start + Duration::from_nanos(now)), Counts(expected));
+            }
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_older_than_the_window_is_forgotten_bucket_by_bucket() {
@@ -132,5 +165,56 @@ mod tests {
             }
         });
         assert_eq!(window.sum(now), Counts([4_000, 0, 4_000]));
+    }
+}
+
+/// Under a model checker a window has two buckets.
+#[cfg(all(test, failover_loom))]
+mod loom {
+    use super::*;
+    use ::loom::thread;
+    use std::sync::Arc;
+
+    const TURN: Duration = Duration::from_secs(500);
+
+    fn window() -> Arc<Window> {
+        Arc::new(Window::new(2 * TURN))
+    }
+
+    fn adding(window: &Arc<Window>, turns: &'static [u32]) -> thread::JoinHandle<()> {
+        let window = window.clone();
+        thread::spawn(move || turns.iter().for_each(|turn| window.add(window.start + *turn * TURN, Counts([1, 0, 1]))))
+    }
+
+    #[test]
+    fn no_count_is_lost_or_doubled() {
+        ::loom::model(|| {
+            let window = window();
+            let threads = [adding(&window, &[1, 2]), adding(&window, &[2, 2])];
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            assert_eq!(window.sum(window.start + 2 * TURN), Counts([4, 0, 4]));
+            assert_eq!(window.sum(window.start + 3 * TURN), Counts([3, 0, 3]));
+        });
+    }
+
+    #[test]
+    fn whoever_comes_too_late_wipes_nothing_out() {
+        ::loom::model(|| {
+            let window = window();
+            let threads = [adding(&window, &[1]), adding(&window, &[3, 3])];
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            assert_eq!(window.sum(window.start + 3 * TURN), Counts([2, 0, 2]));
+        });
+    }
+
+    #[test]
+    fn a_sum_taken_meanwhile_is_of_whole_additions() {
+        ::loom::model(|| {
+            let window = window();
+            let thread = adding(&window, &[2, 3]);
+            let Counts([first, none, last]) = window.sum(window.start + 3 * TURN);
+            assert!(first <= 2 && none == 0 && last == first);
+            thread.join().unwrap();
+        });
     }
 }

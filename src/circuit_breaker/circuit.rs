@@ -7,10 +7,7 @@
 //! older one is ignored: what was admitted before an outage says nothing about how the target is now.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -22,11 +19,12 @@ use crate::{
         CircuitSettings,
         permit::{Permit, Role},
     },
+    sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering},
     window::{Counts, Window},
 };
 
 /// A circuit's state and the epoch that it began, in one word.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Word(u64);
 
 impl Word {
@@ -133,7 +131,7 @@ impl Circuit {
             _ => {}
         }
         let word = self.word();
-        if word.state() == CircuitState::HalfOpen && cooldown.probes < self.settings.probes {
+        if word.state() == CircuitState::HalfOpen && cooldown.probes < self.settings.probes.max(1) {
             cooldown.probes += 1;
             cooldown.lease = Deadline::after(self.settings.probe_lease()).instant();
             return Ok(self.permit(word.epoch(), Role::Probe));
@@ -329,6 +327,11 @@ pub struct CircuitSnapshot {
     pub slow_calls: u64,
 }
 
+#[cfg(all(test, failover_loom))]
+mod loom;
+#[cfg(test)]
+mod model;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -514,5 +517,16 @@ mod tests {
         advance(31 * SECOND).await;
         permits.into_iter().for_each(Permit::succeed);
         assert_eq!(circuit.state(), CircuitState::Open);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_answer_that_began_in_time_is_not_slow() {
+        let circuit = circuit();
+        let mut permits: Vec<_> = (0..10).map(|_| circuit.admit(false).unwrap()).collect();
+        permits.iter_mut().for_each(Permit::answering);
+        advance(120 * SECOND).await;
+        permits.into_iter().for_each(Permit::succeed);
+        assert_eq!(circuit.state(), CircuitState::Closed);
+        assert_eq!(circuit.snapshot(None, None).slow_calls, 0);
     }
 }

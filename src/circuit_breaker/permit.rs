@@ -26,18 +26,19 @@ pub(super) struct Permit {
     epoch: u64,
     role: Role,
     given: Instant,
-    slow: bool,
+    /// Whether its answer was slow to begin, once it has.
+    slow: Option<bool>,
 }
 
 impl Permit {
     pub(super) fn new(circuit: Arc<Circuit>, epoch: u64, role: Role, given: Instant) -> Self {
-        Permit { circuit, epoch, role, given, slow: false }
+        Permit { circuit, epoch, role, given, slow: None }
     }
 
     /// The answer has begun: a probe has shown what it was sent to show, and other calls wait for its verdict when their
     /// body ends.
     pub(super) fn answering(&mut self) {
-        self.slow = self.circuit.is_slow(self.given);
+        self.slow.get_or_insert_with(|| self.circuit.is_slow(self.given));
         if matches!(self.role, Role::Ordinary | Role::Probation) {
             return;
         }
@@ -48,10 +49,15 @@ impl Permit {
         }
     }
 
+    /// Whether it took too long to begin; how long it goes on is no matter.
+    fn is_slow(&self) -> bool {
+        self.slow.unwrap_or_else(|| self.circuit.is_slow(self.given))
+    }
+
     /// The answer is whole.
     pub(super) fn succeed(mut self) {
         self.answering();
-        self.circuit.record(self.epoch, None, self.slow);
+        self.circuit.record(self.epoch, None, self.is_slow());
     }
 
     /// The call failed, or its answer broke off. What the fault says of the target is in the fault table.
@@ -63,11 +69,21 @@ impl Permit {
         }
         match std::mem::replace(&mut self.role, Role::Ordinary) {
             Role::Ordinary => {
-                let slow = self.slow || self.circuit.is_slow(self.given);
-                self.circuit.record(self.epoch, Some(fault), slow);
+                self.circuit.record(self.epoch, Some(fault), self.is_slow());
             }
             role => self.circuit.relapsed(self.epoch, role, fault),
         }
+    }
+}
+
+#[cfg(test)]
+impl Permit {
+    pub(super) fn is_of(&self, epoch: u64) -> bool {
+        self.epoch == epoch
+    }
+
+    pub(super) fn is_probe_of(&self, epoch: u64) -> bool {
+        self.role == Role::Probe && self.is_of(epoch)
     }
 }
 

@@ -71,7 +71,7 @@ pub struct CircuitSettings {
     pub long_open: Duration,
     /// A `Retry-After` above this opens the circuit at once, for that long. Default: 2 s.
     pub max_retry_after: Duration,
-    /// How many calls at once find out whether the target has recovered. Default: 1.
+    /// How many calls at once find out whether the target has recovered; 0 is the same as 1. Default: 1.
     pub probes: u32,
     /// By which share, at most, an opening is made shorter or longer at random, so that replicas do not probe
     /// together. Default: 0.1.

@@ -48,6 +48,8 @@ mod report;
 mod service;
 mod strategy;
 mod walk;
+#[cfg(test)]
+mod walk_model;
 
 pub use future::ResponseFuture;
 pub use hedge::Hedge;

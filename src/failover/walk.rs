@@ -99,8 +99,6 @@ impl Walk {
         let untried = (self.rank..self.order.len()).filter_map(|rank| Some((rank, self.order.get(rank)?)));
         let mut permitted = untried.filter_map(|(rank, index)| {
             let target = self.target(index)?;
-            let window = target.capabilities().context_window();
-            let too_small = self.too_small.is_some_and(|small| window.is_some_and(|window| window <= small));
             let form = match self.context.continuation() {
                 Some(asked) if asked.has_instruction() && !target.capabilities().offers(Ability::Prefill) => {
                     Form::Instructed
@@ -108,7 +106,7 @@ impl Walk {
                 _ => Form::AsAsked,
             };
             let next = Next { rank, index, last_resort: false, form };
-            (!too_small && !self.context.excludes(target.id())).then_some(next)
+            (!self.is_too_small(index) && !self.context.excludes(target.id())).then_some(next)
         });
         permitted.next()
     }
@@ -202,10 +200,17 @@ impl Walk {
         }
     }
 
+    /// Whether its window is known to be no larger than one that was too small.
+    fn is_too_small(&self, index: usize) -> bool {
+        let window = self.target(index).and_then(|target| target.capabilities().context_window());
+        self.too_small.is_some_and(|small| window.is_some_and(|window| window <= small))
+    }
+
     /// When no other target is left: of those that circuits refused, the one that recovers soonest; the next one only where
     /// somebody else is trying that one already. Whatever became of the others, it may have recovered.
     fn last_resort(&mut self) -> Option<Next> {
-        let (place, _) = self.recovering.iter().enumerate().min_by_key(|(_, candidate)| **candidate)?;
+        let candidates = self.recovering.iter().enumerate().filter(|(_, (_, it))| !self.is_too_small(it.index));
+        let (place, _) = candidates.min_by_key(|(_, candidate)| **candidate)?;
         let (_, attempt) = self.recovering.swap_remove(place);
         self.policy.last_resort.then_some(Next { last_resort: true, ..attempt })
     }

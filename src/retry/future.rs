@@ -86,10 +86,10 @@ where
                     ready!(timer.poll(cx));
                     let Some((service, request)) = this.again.take() else { return Poll::Pending };
                     *this.tries += 1;
-                    let mut next = match *this.tries < this.policy.attempts {
-                        true => this.again.insert((service.clone(), request.clone())).1.clone(),
-                        false => request,
-                    };
+                    if *this.tries < this.policy.attempts {
+                        *this.again = Some((service.clone(), request.clone()));
+                    }
+                    let mut next = request;
                     if let Some(context) = this.context.as_ref().map(RequestContext::another_try) {
                         *this.entry = Some(AttemptGuard::new(context.clone()));
                         next.extensions_mut().insert(context);
