@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{Fault, FaultKind, Target};
+use crate::{Fault, FaultKind, Target, Usage};
 
 /// How far a try got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +57,7 @@ pub struct Attempt {
     phase: AtomicU8,
     ended: OnceLock<(Outcome, Duration)>,
     interruption: OnceLock<Fault>,
+    usage: OnceLock<Usage>,
 }
 
 impl Attempt {
@@ -67,6 +68,7 @@ impl Attempt {
             phase: AtomicU8::new(Phase::NeverSent as u8),
             ended: OnceLock::new(),
             interruption: OnceLock::new(),
+            usage: OnceLock::new(),
         }
     }
 
@@ -110,6 +112,17 @@ impl Attempt {
         self.interruption.get()
     }
 
+    /// What it cost; `None` while its answer runs, and where nothing is known of it.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage.get().copied()
+    }
+
+    /// Records what it cost. The first word counts.
+    pub(crate) fn spend(&self, usage: Usage) {
+        let _ = self.usage.set(usage);
+    }
+
     /// Records that it got at least that far.
     pub(crate) fn reached(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::Relaxed);
@@ -148,6 +161,7 @@ impl fmt::Debug for Attempt {
             .field("outcome", &self.outcome())
             .field("latency", &self.latency())
             .field("interruption", &self.interruption())
+            .field("usage", &self.usage())
             .finish()
     }
 }

@@ -86,6 +86,7 @@ mod keyed;
 mod outline;
 pub mod provider;
 pub mod rate_limit;
+mod rate_limits;
 mod refusal;
 mod requirements;
 pub mod requirements_layer;
@@ -97,6 +98,7 @@ pub mod simulated;
 mod stack;
 mod target;
 pub mod timeout;
+mod usage;
 mod window;
 
 pub use attempt::{Attempt, AttemptLog, Outcome, Phase};
@@ -113,6 +115,7 @@ pub use fault::{CircuitAdvice, FailoverAdvice, Fault, FaultKind, FaultKinds, Fau
 pub use outline::RequestOutline;
 pub use provider::ProviderLayer;
 pub use rate_limit::RateLimitLayer;
+pub use rate_limits::{RateLimits, RateLimitsRegistry, RateWindow};
 pub use refusal::Refusal;
 pub use requirements::{Abilities, Ability, Capabilities, Need, Requirements, Unmet};
 pub use requirements_layer::RequirementsLayer;
@@ -120,3 +123,4 @@ pub use retry::RetryLayer;
 pub use stack::{FailoverService, FailoverStack};
 pub use target::{Dialect, InvalidBaseUrl, InvalidRoute, Provider, Route, Target, TargetId};
 pub use timeout::TimeoutLayer;
+pub use usage::{Usage, UsageHandle};

@@ -9,21 +9,28 @@ use std::borrow::Cow;
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 
-/// How many bytes one event may have (an image in base64 may come in one).
-const MAX_EVENT: usize = 16 << 20;
+/// How many bytes one event may have unless that is said otherwise (an image in base64 may come in one).
+pub(crate) const MAX_EVENT: usize = 16 << 20;
 
 /// An event without an end: more bytes than any real one has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Oversized;
 
 /// Cuts frames into whole events and keeps the rest until the next frame.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct EventStream {
     /// The beginning of an event whose end has not come.
     partial: BytesMut,
     /// How far `partial` was searched for a line's end, and where that line began.
     searched: Search,
     started: bool,
+    max_event: usize,
+}
+
+impl Default for EventStream {
+    fn default() -> Self {
+        Self::with_max_event(MAX_EVENT)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,6 +40,11 @@ struct Search {
 }
 
 impl EventStream {
+    /// With events of up to so many bytes: more than that is never kept.
+    pub(crate) fn with_max_event(max_event: usize) -> Self {
+        EventStream { partial: BytesMut::new(), searched: Search::default(), started: false, max_event }
+    }
+
     /// Takes a frame; gives back what now is whole events, perhaps nothing.
     pub(crate) fn push(&mut self, frame: Bytes) -> Result<Bytes, Oversized> {
         if self.partial.is_empty() {
@@ -71,7 +83,7 @@ impl EventStream {
     }
 
     fn check_size(&self) -> Result<(), Oversized> {
-        if self.partial.len() > MAX_EVENT { Err(Oversized) } else { Ok(()) }
+        if self.partial.len() > self.max_event { Err(Oversized) } else { Ok(()) }
     }
 }
 

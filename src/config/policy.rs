@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::reader::Table;
-use crate::{FailoverAdvice, FaultKind, FaultKinds};
+use crate::{FailoverAdvice, FaultKind, FaultKinds, provider::Commit};
 
 /// What a route does when a target fails or is silent.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +13,10 @@ pub struct Policy {
     pub failover_on: FaultKinds,
     /// Whether, when every circuit is open, the target that recovers soonest is tried all the same.
     pub last_resort: bool,
+    /// When a stream is let through to the client.
+    pub commit: Commit,
+    /// Whether streams are asked for their usage that would tell none.
+    pub meter_streams: bool,
     /// How long an answer may take.
     pub timeout: TimeoutSettings,
     /// How often the same target is tried again.
@@ -28,6 +32,8 @@ impl Default for Policy {
         Policy {
             failover_on: FaultKind::ALL.iter().copied().filter(moves_on).collect(),
             last_resort: true,
+            commit: Commit::FirstOutput,
+            meter_streams: false,
             timeout: TimeoutSettings::default(),
             retry: RetrySettings::default(),
         }
@@ -40,7 +46,6 @@ impl Policy {
         // What has but one value so far is checked, and then there is nothing to keep.
         for (name, known, planned) in [
             ("strategy", "ordered", ["weighted", "latency", "cost", "adaptive", "race"].as_slice()),
-            ("commit", "first_output", &["complete"]),
             ("stream_recovery", "terminate", &["resume"]),
         ] {
             if let Some(value) = table.take(name) {
@@ -50,11 +55,20 @@ impl Policy {
         let policy = Policy {
             failover_on: read_kinds(table).unwrap_or(base.failover_on),
             last_resort: table.take_bool("last_resort").unwrap_or(base.last_resort),
+            commit: read_commit(table).unwrap_or(base.commit),
+            meter_streams: table.take_bool("meter_streams").unwrap_or(base.meter_streams),
             timeout: TimeoutSettings::read(table, base.timeout),
             retry: RetrySettings::read(table, base.retry),
         };
-        table.refuse_for_now(&["hedge", "race", "meter_streams"]);
+        table.refuse_for_now(&["hedge", "race"]);
         policy
+    }
+}
+
+fn read_commit(table: &mut Table<'_>) -> Option<Commit> {
+    match table.take("commit")?.choice(&["first_output", "complete"], &[])? {
+        "complete" => Some(Commit::Complete),
+        _ => Some(Commit::FirstOutput),
     }
 }
 
@@ -77,7 +91,7 @@ fn read_kinds(table: &mut Table<'_>) -> Option<FaultKinds> {
 pub struct TimeoutSettings {
     /// Until the first output of a stream.
     pub first_output: Duration,
-    /// Until the whole of an answer that is no stream.
+    /// Until the whole of an answer that is no stream, or is committed only when it is complete.
     pub response: Duration,
     /// From one sign of progress in a stream to the next.
     pub idle: Duration,
