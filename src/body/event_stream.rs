@@ -4,7 +4,7 @@
 //! came and only look at them in passing. Line ends and fields follow the WHATWG standard's
 //! [event stream interpretation](https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
@@ -75,11 +75,17 @@ impl EventStream {
     }
 
     /// The data of each event in a piece that [`push`](Self::push) or [`finish`](Self::finish) gave back, with the
-    /// place behind the event. Events without data (comments, blank lines) are left out.
+    /// place of the event. Events without data (comments, blank lines) are left out.
     pub(crate) fn events<'a>(&mut self, whole: &'a [u8]) -> Events<'a> {
         let at = if !self.started && whole.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 };
         self.started |= !whole.is_empty();
         Events { text: whole, at }
+    }
+
+    /// How many bytes wait for the end of their event.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn kept(&self) -> usize {
+        self.partial.len()
     }
 
     fn check_size(&self) -> Result<(), Oversized> {
@@ -114,7 +120,7 @@ fn after_line_end(text: &[u8], at: usize) -> usize {
     at + if crlf { 2 } else { 1 }
 }
 
-/// The events of a piece, each as its data and the place behind it.
+/// The events of a piece, each as its data and its place: from behind the last blank line to behind its own.
 #[derive(Debug)]
 pub(crate) struct Events<'a> {
     text: &'a [u8],
@@ -122,10 +128,11 @@ pub(crate) struct Events<'a> {
 }
 
 impl<'a> Iterator for Events<'a> {
-    type Item = (Cow<'a, [u8]>, usize);
+    type Item = (Cow<'a, [u8]>, Range<usize>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut data: Option<Cow<'a, [u8]>> = None;
+        let mut begin = self.at;
         while self.at < self.text.len() {
             let start = self.at;
             let found = memchr2(b'\n', b'\r', &self.text[start..]);
@@ -134,8 +141,9 @@ impl<'a> Iterator for Events<'a> {
             let line = &self.text[start..end];
             if line.is_empty() {
                 if let Some(data) = data {
-                    return Some((data, self.at));
+                    return Some((data, begin..self.at));
                 }
+                begin = self.at;
             } else if let Some(value) = data_field(line) {
                 match &mut data {
                     None => data = Some(Cow::Borrowed(value)),
@@ -143,7 +151,7 @@ impl<'a> Iterator for Events<'a> {
                 }
             }
         }
-        data.map(|data| (data, self.at))
+        data.map(|data| (data, begin..self.at))
     }
 }
 

@@ -246,13 +246,13 @@ impl Supervisor {
         if self.failure.is_some() {
             return progress;
         }
-        // Bytes from `from` to `seen` are to be forwarded.
-        let (mut from, mut seen) = (0, 0);
-        for (data, end) in self.events.events(&whole) {
+        // What is not left out is forwarded with all that stands before it.
+        let mut from = 0;
+        for (data, place) in self.events.events(&whole) {
             match self.reader.event(&data) {
                 StreamEvent::Usage if self.strips_usage => {
-                    self.forward(whole.slice(from..seen));
-                    from = end;
+                    self.forward(whole.slice(from..place.start));
+                    from = place.end;
                 }
                 StreamEvent::Preamble | StreamEvent::Usage => {}
                 StreamEvent::Output => (self.committed, progress) = (true, Progress::Made),
@@ -265,7 +265,7 @@ impl Supervisor {
                 }
                 StreamEvent::Error if !self.finished => {
                     let fault = classify::in_band(&self.rules, &data, &self.credentials);
-                    self.forward(whole.slice(from..seen));
+                    self.forward(whole.slice(from..place.start));
                     self.fail(fault);
                     return progress;
                 }
@@ -273,12 +273,11 @@ impl Supervisor {
                 StreamEvent::Error if !self.credentials.are_in(&data) => {}
                 StreamEvent::Error | StreamEvent::Malformed => {
                     // One bad event does not make a bad answer; what it was is lost, and said to be.
-                    tracing::warn!(bytes = end - seen, "left out an event of a stream that cannot be read");
-                    self.forward(whole.slice(from..seen));
-                    from = end;
+                    tracing::warn!(bytes = place.len(), "left out an event of a stream that cannot be read");
+                    self.forward(whole.slice(from..place.start));
+                    from = place.end;
                 }
             }
-            seen = end;
         }
         self.forward(whole.slice(from..));
         progress
