@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    Fault, FaultKind, Target,
+    Fault, FaultKind, Target, Usage,
     sync::{AtomicU8, OnceLock, Ordering},
 };
 
@@ -53,6 +53,7 @@ pub struct Attempt {
     phase: AtomicU8,
     ended: OnceLock<(Outcome, Duration)>,
     interruption: OnceLock<Fault>,
+    usage: OnceLock<Usage>,
 }
 
 impl Attempt {
@@ -63,6 +64,7 @@ impl Attempt {
             phase: AtomicU8::new(Phase::NeverSent as u8),
             ended: OnceLock::new(),
             interruption: OnceLock::new(),
+            usage: OnceLock::new(),
         }
     }
 
@@ -106,6 +108,17 @@ impl Attempt {
         self.interruption.get()
     }
 
+    /// What it cost; `None` while its answer runs, and where nothing is known of it.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage.get().copied()
+    }
+
+    /// Records what it cost. The first word counts.
+    pub(crate) fn spend(&self, usage: Usage) {
+        let _ = self.usage.set(usage);
+    }
+
     /// Records that it got at least that far.
     pub(crate) fn reached(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::Relaxed);
@@ -145,6 +158,7 @@ impl fmt::Debug for Attempt {
             .field("outcome", &self.outcome())
             .field("latency", &self.latency())
             .field("interruption", &self.interruption())
+            .field("usage", &self.usage())
             .finish()
     }
 }

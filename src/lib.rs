@@ -80,6 +80,9 @@ mod credentials;
 pub mod dialect;
 pub mod failover;
 mod fault;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "gateway")]
 #[cfg_attr(docsrs, doc(cfg(feature = "gateway")))]
 pub mod gateway;
@@ -90,6 +93,7 @@ pub mod observer;
 mod outline;
 pub mod provider;
 pub mod rate_limit;
+mod rate_limits;
 pub mod recovery;
 mod refusal;
 mod requirements;
@@ -103,6 +107,7 @@ mod stack;
 mod sync;
 mod target;
 pub mod timeout;
+mod usage;
 mod window;
 
 pub use attempt::{Attempt, AttemptLog, Outcome, Phase};
@@ -120,6 +125,7 @@ pub use observer::{CircuitState, Event, Observer};
 pub use outline::RequestOutline;
 pub use provider::ProviderLayer;
 pub use rate_limit::RateLimitLayer;
+pub use rate_limits::{RateLimits, RateLimitsRegistry, RateWindow};
 pub use recovery::RecoveryLayer;
 pub use refusal::Refusal;
 pub use requirements::{Abilities, Ability, Capabilities, Need, Requirements, Unmet};
@@ -128,3 +134,4 @@ pub use retry::RetryLayer;
 pub use stack::{FailoverService, FailoverStack};
 pub use target::{Dialect, InvalidBaseUrl, InvalidRoute, Provider, Route, Target, TargetId};
 pub use timeout::TimeoutLayer;
+pub use usage::{Usage, UsageHandle};

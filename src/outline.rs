@@ -16,13 +16,48 @@ pub struct RequestOutline {
     streaming: bool,
     /// How many answers the client asks for at once.
     choices: u64,
+    metering: Metering,
     /// Adds what a body of its dialect says to what the request needs.
     add_requirements: fn(&[u8], &mut Requirements),
 }
 
+/// How a stream is made to tell what it cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Metering {
+    /// The client asked for it.
+    Asked,
+    /// The request says nothing of it yet: this goes in at its beginning, behind the brace.
+    Missing { text: &'static str },
+    /// This goes in there.
+    Splice { place: Range<usize>, text: &'static str },
+}
+
 impl RequestOutline {
     pub(crate) fn new(body: Bytes, add_requirements: fn(&[u8], &mut Requirements)) -> Self {
-        RequestOutline { body, model: None, earlier_models: Vec::new(), streaming: false, choices: 1, add_requirements }
+        let metering = Metering::Missing { text: r#""stream_options":{"include_usage":true},"# };
+        RequestOutline {
+            body,
+            model: None,
+            earlier_models: Vec::new(),
+            streaming: false,
+            choices: 1,
+            metering,
+            add_requirements,
+        }
+    }
+
+    pub(crate) fn set_metering(&mut self, metering: Metering) {
+        self.metering = metering;
+    }
+
+    /// Whether it asks for a stream that tells its usage.
+    pub(crate) fn wants_usage(&self) -> bool {
+        self.metering == Metering::Asked
+    }
+
+    /// Whether it asks for a stream, and not for its usage.
+    pub(crate) fn needs_metering(&self) -> bool {
+        self.streaming && !self.wants_usage()
     }
 
     /// Adds what the body says to what the request needs. Unlike the rest of the outline this takes a second look at it.
@@ -68,20 +103,39 @@ impl RequestOutline {
         std::ptr::eq(self.body.as_ptr(), body.as_ptr()) && self.body.len() == body.len()
     }
 
-    /// The body with the model replaced and every other byte as it was.
-    pub(crate) fn with_model(&self, model_json: &[u8]) -> Bytes {
-        if self.earlier_models.is_empty() && self.model_json() == Some(model_json) {
+    /// The body with the model replaced and, for a stream that is to be metered, asked for its usage; every other byte is
+    /// as it was.
+    pub(crate) fn rewritten(&self, model_json: Option<&[u8]>, metered: bool) -> Bytes {
+        let same_model = self.earlier_models.is_empty() && self.model_json() == model_json;
+        let metering = if metered && self.needs_metering() { self.metering_splice() } else { None };
+        if metering.is_none() && (model_json.is_none() || same_model) {
             return self.body.clone();
         }
-        let mut spliced = Vec::with_capacity(self.body.len() + model_json.len());
+        let models = self.earlier_models.iter().chain(&self.model).cloned();
+        let models = model_json.into_iter().flat_map(|json| models.clone().map(move |range| (range, json)));
+        let mut splices: Vec<_> = models.chain(metering).collect();
+        splices.sort_by_key(|(place, _)| place.start);
+        let added: usize = splices.iter().map(|(_, text)| text.len()).sum();
+        let mut spliced = Vec::with_capacity(self.body.len() + added);
         let mut copied = 0;
-        for range in self.earlier_models.iter().chain(&self.model) {
-            spliced.extend_from_slice(&self.body[copied..range.start]);
-            spliced.extend_from_slice(model_json);
-            copied = range.end;
+        for (place, text) in splices {
+            spliced.extend_from_slice(&self.body[copied..place.start]);
+            spliced.extend_from_slice(text);
+            copied = place.end;
         }
         spliced.extend_from_slice(&self.body[copied..]);
         spliced.into()
+    }
+
+    fn metering_splice(&self) -> Option<(Range<usize>, &'static [u8])> {
+        match &self.metering {
+            Metering::Asked => None,
+            Metering::Splice { place, text } => Some((place.clone(), text.as_bytes())),
+            Metering::Missing { text } => {
+                let inside = memchr::memchr(b'{', &self.body)? + 1;
+                Some((inside..inside, text.as_bytes()))
+            }
+        }
     }
 }
 
@@ -102,20 +156,20 @@ mod tests {
     #[test]
     fn only_the_model_changes() {
         let outline = outline(r#"{ "model" :"old","n":1.0e0,"x":"old"#);
-        assert_eq!(outline.with_model(b"\"newer\""), &br#"{ "model" :"newer","n":1.0e0,"x":"old"#[..]);
+        assert_eq!(outline.rewritten(Some(b"\"newer\""), false), &br#"{ "model" :"newer","n":1.0e0,"x":"old"#[..]);
     }
 
     #[test]
     fn a_repeated_model_is_replaced_everywhere() {
         let outline = outline(r#"{"model":"old","model":"old"}"#);
-        assert_eq!(outline.with_model(b"\"n\""), &br#"{"model":"n","model":"n"}"#[..]);
+        assert_eq!(outline.rewritten(Some(b"\"n\""), false), &br#"{"model":"n","model":"n"}"#[..]);
         assert_eq!(outline.model_json(), Some(&b"\"old\""[..]));
     }
 
     #[test]
     fn the_same_model_costs_no_copy() {
         let outline = outline(r#"{"model":"old"}"#);
-        assert!(outline.is_of(&outline.with_model(b"\"old\"")));
+        assert!(outline.is_of(&outline.rewritten(Some(b"\"old\""), false)));
         assert!(!outline.is_of(&Bytes::copy_from_slice(br#"{"model":"old"}"#)));
     }
 }

@@ -45,14 +45,25 @@ pub(crate) fn reset(headers: &HeaderMap) -> Option<Duration> {
         if left.is_some_and(|left| left != 0.0) {
             return None;
         }
-        let reset = number(text(headers, "x-ratelimit-reset")?)?;
-        // Seconds with Together, a moment in milliseconds with OpenRouter, and in seconds with many others.
-        match reset {
-            1e11.. => moment(reset * 1e-3),
-            1e9.. => moment(reset),
-            _ => seconds(reset),
-        }
+        until_number(number(text(headers, "x-ratelimit-reset")?)?)
     })
+}
+
+/// Seconds with Together, a moment in milliseconds with OpenRouter, and in seconds with many others.
+fn until_number(reset: f64) -> Option<Duration> {
+    match reset {
+        1e11.. => moment(reset * 1e-3),
+        1e9.. => moment(reset),
+        _ => seconds(reset),
+    }
+}
+
+/// How long a window's reset is off, however it is put; nothing where that cannot be read, and where it is past.
+pub(crate) fn until_reset(text: &str) -> Option<Duration> {
+    match number(text) {
+        Some(number) => until_number(number),
+        None => duration(text).or_else(|| date(text)),
+    }
 }
 
 /// What the provider itself says about another try (`x-should-retry`), over anything that its error may mean.

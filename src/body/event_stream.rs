@@ -4,26 +4,33 @@
 //! came and only look at them in passing. Line ends and fields follow the WHATWG standard's
 //! [event stream interpretation](https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 
-/// How many bytes one event may have (an image in base64 may come in one).
-const MAX_EVENT: usize = 16 << 20;
+/// How many bytes one event may have unless that is said otherwise (an image in base64 may come in one).
+pub(crate) const MAX_EVENT: usize = 16 << 20;
 
 /// An event without an end: more bytes than any real one has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Oversized;
 
 /// Cuts frames into whole events and keeps the rest until the next frame.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct EventStream {
     /// The beginning of an event whose end has not come.
     partial: BytesMut,
     /// How far `partial` was searched for a line's end, and where that line began.
     searched: Search,
     started: bool,
+    max_event: usize,
+}
+
+impl Default for EventStream {
+    fn default() -> Self {
+        Self::with_max_event(MAX_EVENT)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,6 +40,11 @@ struct Search {
 }
 
 impl EventStream {
+    /// With events of up to so many bytes: more than that is never kept.
+    pub(crate) fn with_max_event(max_event: usize) -> Self {
+        EventStream { partial: BytesMut::new(), searched: Search::default(), started: false, max_event }
+    }
+
     /// Takes a frame; gives back what now is whole events, perhaps nothing.
     pub(crate) fn push(&mut self, frame: Bytes) -> Result<Bytes, Oversized> {
         if self.partial.is_empty() {
@@ -63,15 +75,21 @@ impl EventStream {
     }
 
     /// The data of each event in a piece that [`push`](Self::push) or [`finish`](Self::finish) gave back, with the
-    /// place behind the event. Events without data (comments, blank lines) are left out.
+    /// place of the event. Events without data (comments, blank lines) are left out.
     pub(crate) fn events<'a>(&mut self, whole: &'a [u8]) -> Events<'a> {
         let at = if !self.started && whole.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 };
         self.started |= !whole.is_empty();
         Events { text: whole, at }
     }
 
+    /// How many bytes wait for the end of their event.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn kept(&self) -> usize {
+        self.partial.len()
+    }
+
     fn check_size(&self) -> Result<(), Oversized> {
-        if self.partial.len() > MAX_EVENT { Err(Oversized) } else { Ok(()) }
+        if self.partial.len() > self.max_event { Err(Oversized) } else { Ok(()) }
     }
 }
 
@@ -102,7 +120,7 @@ fn after_line_end(text: &[u8], at: usize) -> usize {
     at + if crlf { 2 } else { 1 }
 }
 
-/// The events of a piece, each as its data and the place behind it.
+/// The events of a piece, each as its data and its place: from behind the last blank line to behind its own.
 #[derive(Debug)]
 pub(crate) struct Events<'a> {
     text: &'a [u8],
@@ -110,10 +128,11 @@ pub(crate) struct Events<'a> {
 }
 
 impl<'a> Iterator for Events<'a> {
-    type Item = (Cow<'a, [u8]>, usize);
+    type Item = (Cow<'a, [u8]>, Range<usize>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut data: Option<Cow<'a, [u8]>> = None;
+        let mut begin = self.at;
         while self.at < self.text.len() {
             let start = self.at;
             let found = memchr2(b'\n', b'\r', &self.text[start..]);
@@ -122,8 +141,9 @@ impl<'a> Iterator for Events<'a> {
             let line = &self.text[start..end];
             if line.is_empty() {
                 if let Some(data) = data {
-                    return Some((data, self.at));
+                    return Some((data, begin..self.at));
                 }
+                begin = self.at;
             } else if let Some(value) = data_field(line) {
                 match &mut data {
                     None => data = Some(Cow::Borrowed(value)),
@@ -131,7 +151,7 @@ impl<'a> Iterator for Events<'a> {
                 }
             }
         }
-        data.map(|data| (data, self.at))
+        data.map(|data| (data, begin..self.at))
     }
 }
 

@@ -47,7 +47,7 @@ use std::{
 pub use self::{
     error::{ConfigError, ConfigErrors},
     pattern::Routes,
-    policy::{Policy, RetrySettings, TimeoutSettings},
+    policy::{Policy, RetrySettings, StreamRecovery, TimeoutSettings},
     route::RouteConfig,
     stack::Shared,
     strategy::{Choice, HedgeSettings, StrategyName},

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{reader::Table, strategy::Choice};
-use crate::{FailoverAdvice, FaultKind, FaultKinds};
+use crate::{FailoverAdvice, FaultKind, FaultKinds, provider::Commit};
 
 /// What a route does when a target fails or is silent.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +15,12 @@ pub struct Policy {
     pub failover_on: FaultKinds,
     /// Whether, when every circuit is open, the target that recovers soonest is tried all the same.
     pub last_resort: bool,
+    /// When a stream is let through to the client.
+    pub commit: Commit,
+    /// Whether streams are asked for their usage that would tell none.
+    pub meter_streams: bool,
+    /// What becomes of a stream that breaks off after it has reached the client.
+    pub stream_recovery: StreamRecovery,
     /// How long an answer may take.
     pub timeout: TimeoutSettings,
     /// How often the same target is tried again.
@@ -31,6 +37,9 @@ impl Default for Policy {
             choice: Choice::default(),
             failover_on: FaultKind::ALL.iter().copied().filter(moves_on).collect(),
             last_resort: true,
+            commit: Commit::FirstOutput,
+            meter_streams: false,
+            stream_recovery: StreamRecovery::default(),
             timeout: TimeoutSettings::default(),
             retry: RetrySettings::default(),
         }
@@ -40,23 +49,24 @@ impl Default for Policy {
 impl Policy {
     /// Takes a policy's keys; what the table leaves out is as in `base`.
     pub(super) fn read(table: &mut Table<'_>, base: &Policy) -> Policy {
-        // What has but one value so far is checked, and then there is nothing to keep.
-        for (name, known, planned) in
-            [("commit", "first_output", ["complete"].as_slice()), ("stream_recovery", "terminate", &["resume"])]
-        {
-            if let Some(value) = table.take(name) {
-                value.choice(&[known], planned);
-            }
-        }
         let policy = Policy {
             choice: Choice::read(table, base.choice),
             failover_on: read_kinds(table).unwrap_or(base.failover_on),
             last_resort: table.take_bool("last_resort").unwrap_or(base.last_resort),
+            commit: read_commit(table).unwrap_or(base.commit),
+            meter_streams: table.take_bool("meter_streams").unwrap_or(base.meter_streams),
+            stream_recovery: StreamRecovery::read(table).unwrap_or(base.stream_recovery),
             timeout: TimeoutSettings::read(table, base.timeout),
             retry: RetrySettings::read(table, base.retry),
         };
-        table.refuse_for_now(&["meter_streams"]);
         policy
+    }
+}
+
+fn read_commit(table: &mut Table<'_>) -> Option<Commit> {
+    match table.take("commit")?.choice(&["first_output", "complete"], &[])? {
+        "complete" => Some(Commit::Complete),
+        _ => Some(Commit::FirstOutput),
     }
 }
 
@@ -73,13 +83,33 @@ fn read_kinds(table: &mut Table<'_>) -> Option<FaultKinds> {
     Some(kinds.collect())
 }
 
+/// What becomes of a stream that breaks off after it has reached the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StreamRecovery {
+    /// It ends with an explicit error.
+    #[default]
+    Terminate,
+    /// Another target is asked to complete it: see [`recovery`](crate::recovery).
+    Resume,
+}
+
+impl StreamRecovery {
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        match table.take("stream_recovery")?.choice(&["terminate", "resume"], &[])? {
+            "resume" => Some(StreamRecovery::Resume),
+            _ => Some(StreamRecovery::Terminate),
+        }
+    }
+}
+
 /// How long an answer may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TimeoutSettings {
     /// Until the first output of a stream.
     pub first_output: Duration,
-    /// Until the whole of an answer that is no stream.
+    /// Until the whole of an answer that is no stream, or is committed only when it is complete.
     pub response: Duration,
     /// From one sign of progress in a stream to the next.
     pub idle: Duration,

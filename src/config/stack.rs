@@ -1,10 +1,11 @@
 //! From settings to layers.
 
-use super::{Config, Policy, RouteConfig};
+use super::{Config, Policy, RouteConfig, StreamRecovery};
 use crate::{
-    FailoverStack, ProviderLayer,
+    FailoverStack, ProviderLayer, RateLimitsRegistry, RecoveryLayer,
     circuit_breaker::{CircuitRegistry, CircuitRules},
     failover::FailoverLayer,
+    provider::Commit,
     rate_limit::RateLimitRegistry,
     retry::{Backoff, RetryBudget, RetryLayer},
     timeout::TimeoutLayer,
@@ -18,7 +19,7 @@ impl Config {
             .provider_limits
             .iter()
             .fold(RateLimitRegistry::default(), |limits, (name, most)| limits.with_provider(name.as_str(), *most));
-        Shared { circuits: self.circuits(), limits }
+        Shared { circuits: self.circuits(), limits, rate_limits: RateLimitsRegistry::default() }
     }
 
     fn circuits(&self) -> CircuitRegistry {
@@ -38,13 +39,33 @@ pub struct Shared {
     pub circuits: CircuitRegistry,
     /// The limits of all providers.
     pub limits: RateLimitRegistry,
+    /// What all providers say is left of theirs.
+    pub rate_limits: RateLimitsRegistry,
 }
 
 impl RouteConfig {
+    /// The layer that completes streams which break off, to be put around [`stack`](Self::stack), where the route says
+    /// so.
+    #[must_use]
+    pub fn recovery(&self, max_body: usize) -> Option<RecoveryLayer> {
+        let resumes = self.policy.stream_recovery == StreamRecovery::Resume;
+        resumes.then(|| RecoveryLayer::new().with_max_body(max_body))
+    }
+
     /// The layers that serve the route, to be put around an HTTP client. `max_body` is [`Config::max_body`].
     #[must_use]
     pub fn stack(&self, shared: &Shared, max_body: usize) -> FailoverStack {
-        let Policy { choice, failover_on, last_resort, timeout, retry } = &self.policy;
+        let Policy { choice, failover_on, last_resort, commit, meter_streams, timeout, retry, .. } = &self.policy;
+        // The first that is seen of a stream that is committed when complete is all of it.
+        let first_output = match commit {
+            Commit::Complete => timeout.response,
+            _ => timeout.first_output,
+        };
+        let provider = ProviderLayer::new()
+            .with_idle(timeout.idle)
+            .with_commit(*commit)
+            .with_meter_streams(*meter_streams)
+            .with_rate_limits(shared.rate_limits.clone());
         let failover = FailoverLayer::new(&self.route)
             .with_failover_on(*failover_on)
             .with_last_resort(*last_resort)
@@ -56,11 +77,8 @@ impl RouteConfig {
             .with_backoff(Backoff::new(retry.base_delay, retry.max_delay))
             .with_max_retry_after(retry.max_retry_after)
             .with_budget(RetryBudget::new(retry.budget));
-        let timeout = TimeoutLayer::new()
-            .with_first_output(timeout.first_output)
-            .with_response(timeout.response)
-            .with_idle(timeout.idle);
-        let provider = ProviderLayer::new().with_idle(self.policy.timeout.idle);
+        let timeout =
+            TimeoutLayer::new().with_first_output(first_output).with_response(timeout.response).with_idle(timeout.idle);
         FailoverStack::new(&self.route)
             .with_provider(provider)
             .with_failover(failover)

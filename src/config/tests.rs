@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::*;
-use crate::{FaultKind, FaultKinds};
+use crate::{FaultKind, FaultKinds, provider::Commit};
 
 /// A file in which everything that exists is used. All of its secrets contain "secret".
 const FULL: &str = r#"
@@ -102,6 +102,9 @@ fn what_is_left_out_is_as_designed() {
         choice: Choice::default(),
         failover_on: moves_on.split_whitespace().map(|name| FaultKind::from_name(name).unwrap()).collect(),
         last_resort: true,
+        commit: Commit::FirstOutput,
+        meter_streams: false,
+        stream_recovery: StreamRecovery::Terminate,
         timeout: TimeoutSettings { first_output: s(60), response: s(300), idle: s(60), total: s(600) },
         retry: RetrySettings {
             attempts: 2,
@@ -232,6 +235,7 @@ fn the_values_of_the_design_are_the_defaults() {
         commit          = "first_output"
         stream_recovery = "terminate"
         last_resort     = true
+        meter_streams   = false
         timeout = { first_output = "60s", response = "5m", idle = "60s", total = "10m" }
         retry   = { attempts = 2, base_delay = "250ms", max_delay = "5s", max_retry_after = "2s", budget = 0.2 }
         breaker = { failures = 5, failure_rate = 0.5, min_calls = 10, window = "30s", slow_call = "30s",
@@ -313,16 +317,28 @@ fn a_file_needs_providers_and_routes() {
 }
 
 #[test]
+fn a_route_commits_and_meters_as_the_defaults_say_or_as_it_says_itself() {
+    let of = |defaults: &str, route: &str| {
+        let text = minimal(&format!("{route}\n[defaults]\n{defaults}"));
+        let config = read(&text).unwrap();
+        let policy = &config.routes.find("any").unwrap().policy;
+        (policy.commit, policy.meter_streams)
+    };
+    assert_eq!(of("commit = 'complete'\nmeter_streams = true", ""), (Commit::Complete, true));
+    assert_eq!(
+        of("commit = 'complete'\nmeter_streams = true", "commit = 'first_output'\nmeter_streams = false"),
+        (Commit::FirstOutput, false)
+    );
+}
+
+#[test]
 fn what_will_come_is_not_unknown() {
     let later = [
         ("auth = {}", "", "", "1:1: auth"),
         ("", "api_key = { command = ['pass'], refresh = '5m' }", "", ""),
         ("", "api_key = [{ env = 'A' }]", "", "5:11: providers.p.api_key: a list of keys is"),
-        ("defaults.meter_streams = true", "", "", "1:10: defaults.meter_streams"),
         ("", "", "targets = [{ provider = 'p', price = {} }]", "7:30: routes.'*'.targets[0].price"),
         ("", "", "strategy = 'latency'", "7:12: routes.'*'.strategy: \"latency\" is"),
-        ("", "", "commit = 'complete'", "7:10: routes.'*'.commit: \"complete\" is"),
-        ("", "", "stream_recovery = 'resume'", "7:19: routes.'*'.stream_recovery: \"resume\" is"),
     ];
     for (root, provider, route, beginning) in later {
         for error in errors_in(root, provider, route) {
@@ -376,7 +392,7 @@ fn numbers_and_times_that_cannot_be() {
         ("last_resort = 'yes'", 15, "expected true or false, found a string"),
         ("timeout = '60s'", 11, "expected a table, found a string"),
         ("failover_on = 'connect'", 15, "expected a list, found a string"),
-        ("commit = 'first'", 10, "unknown value; expected \"first_output\""),
+        ("commit = 'first'", 10, "unknown value; expected \"first_output\" or \"complete\""),
         ("breaker.failures = 3", 1, "stands in [defaults], on a provider or on a target, not on a route"),
     ] {
         let key = if setting.starts_with("breaker") { "breaker" } else { setting.split(" =").next().unwrap() };

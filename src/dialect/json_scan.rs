@@ -48,6 +48,10 @@ impl<'a> Value<'a> {
         self.json().first() == Some(&b'"')
     }
 
+    pub(crate) fn is_object(&self) -> bool {
+        self.json().first() == Some(&b'{')
+    }
+
     pub(crate) fn is_null(&self) -> bool {
         self.json() == b"null"
     }

@@ -11,7 +11,7 @@
 
 use bytes::Bytes;
 
-use crate::{Dialect, Fault, FaultKind, RequestContext, RequestOutline};
+use crate::{Dialect, Fault, FaultKind, RequestContext, RequestOutline, Usage, usage::Written};
 
 pub(crate) mod json_scan;
 pub(crate) mod openai_chat;
@@ -24,6 +24,8 @@ use json_scan::Malformed;
 pub(crate) enum StreamEvent {
     /// Roles, pings, empty deltas: says that the upstream is alive, and nothing to the reader yet.
     Preamble,
+    /// What the answer cost, and nothing else.
+    Usage,
     /// Something that the reader sees: text, a tool call, reasoning.
     Output,
     /// The answer is whole, perhaps with its last output.
@@ -39,8 +41,8 @@ pub(crate) enum StreamEvent {
 /// What an answer in one piece is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// All there.
-    Whole,
+    /// All there, with what it says it cost.
+    Whole(Option<Usage>),
     /// An error in the place of an answer.
     Error,
     /// Truncated, or nothing of the dialect at all.
@@ -51,7 +53,23 @@ pub(crate) enum Answer {
 pub(crate) fn answer(dialect: Dialect, body: &[u8]) -> Answer {
     match dialect {
         Dialect::OpenAiChat => openai_chat::response::answer(body),
-        _ => Answer::Whole,
+        _ => Answer::Whole(None),
+    }
+}
+
+/// How much a whole answer says, where it does not count itself and its dialect is known.
+pub(crate) fn written(dialect: Dialect, body: &[u8]) -> Option<Written> {
+    match dialect {
+        Dialect::OpenAiChat => Some(openai_chat::response::written(body)),
+        _ => None,
+    }
+}
+
+/// A whole answer as the stream that a client expects in its place; `None` where it cannot be one.
+pub(crate) fn as_stream(dialect: Dialect, body: &[u8], with_usage: bool) -> Option<Bytes> {
+    match dialect {
+        Dialect::OpenAiChat => openai_chat::response::as_stream(body, with_usage),
+        _ => None,
     }
 }
 
@@ -101,6 +119,22 @@ impl StreamReader {
         match self {
             StreamReader::OpenAiChat(reader) => reader.event(data),
             StreamReader::Other => StreamEvent::Output,
+        }
+    }
+
+    /// What the provider says that the answer cost, once it has.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        match self {
+            StreamReader::OpenAiChat(reader) => reader.usage(),
+            StreamReader::Other => None,
+        }
+    }
+
+    /// How much of the answer came, where that can be told.
+    pub(crate) fn written(&self) -> Option<Written> {
+        match self {
+            StreamReader::OpenAiChat(reader) => Some(reader.written()),
+            StreamReader::Other => None,
         }
     }
 }

@@ -6,13 +6,15 @@ use axum::{body::Body, extract::State, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, Request, request::Parts};
 use http_body_util::Full;
+use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{Gateway, Upstream, headers, terminated::TerminatedBody};
+use super::{Gateway, Stack, Upstream, headers, terminated::TerminatedBody};
 use crate::{
-    BoxError, Dialect, FailoverService, Fault, FaultKind, RequestContext, RequestOutline, Requirements,
+    BoxError, Dialect, FailoverService, Fault, FaultKind, RequestContext, RequestOutline, Requirements, ResponseBody,
     body::{Asker, Collect},
     dialect,
+    recovery::RecoveryBody,
 };
 
 const DIALECT: Dialect = Dialect::OpenAiChat;
@@ -45,7 +47,10 @@ where
     };
     let (mut response, context) = match collected.and_then(|body| prepare(&gateway, parts, body)) {
         Ok(prepared) => prepared.answer().await,
-        Err(fault) => (Asker::speaking(DIALECT).failure(fault).map(answer_body), RequestContext::new()),
+        Err(fault) => {
+            let failure: http::Response<ResponseBody<FailoverBody>> = Asker::speaking(DIALECT).failure(fault);
+            (failure.map(|body| answer_body(RecoveryBody::passing(body))), RequestContext::new())
+        }
     };
     headers::to_client(response.headers_mut(), &context, request_id);
     response
@@ -54,8 +59,8 @@ where
 /// The body of an answer: what the stack gives, with a stream's unclean end made known.
 pub(super) type AnswerBody = TerminatedBody<StackBody>;
 
-type Stack = FailoverService<Upstream>;
-type StackBody = <<Stack as Service<Request<Full<Bytes>>>>::Response as IntoBody>::Body;
+type StackBody = RecoveryBody<FailoverService<Upstream>, FailoverBody>;
+type FailoverBody = <<FailoverService<Upstream> as Service<Request<Full<Bytes>>>>::Response as IntoBody>::Body;
 
 fn answer_body(body: StackBody) -> AnswerBody {
     TerminatedBody::new(body, DIALECT)
@@ -72,7 +77,7 @@ impl<B> IntoBody for http::Response<B> {
 
 /// A request whose route is known.
 struct Prepared {
-    service: Stack,
+    stack: Stack,
     request: Request<Full<Bytes>>,
     context: RequestContext,
     /// The model that the client asked for.
@@ -96,14 +101,21 @@ fn prepare(gateway: &Gateway, mut parts: Parts, body: Bytes) -> Result<Prepared,
     parts.extensions.clear();
     parts.extensions.insert(context.clone());
     let request = Request::from_parts(parts, Full::new(body));
-    Ok(Prepared { service: gateway.inner.services[index].clone(), request, context, model })
+    Ok(Prepared { stack: gateway.inner.stacks[index].clone(), request, context, model })
 }
 
 impl Prepared {
-    async fn answer(mut self) -> (http::Response<AnswerBody>, RequestContext) {
+    async fn answer(self) -> (http::Response<AnswerBody>, RequestContext) {
+        let Stack { mut service, recovery } = self.stack;
         // Boxed, because it is the most of this future by far, and hyper moves that about while it is set up.
-        // Failover is always ready.
-        let response = match Box::pin(self.service.call(self.request)).await {
+        // Both are always ready.
+        let response = match recovery {
+            None => Box::pin(service.call(self.request))
+                .await
+                .map(|response| response.map(|body| RecoveryBody::passing(ResponseBody::inner(body)))),
+            Some(recovery) => Box::pin(recovery.layer(service).call(self.request)).await,
+        };
+        let response = match response {
             Ok(response) => response,
             Err(never) => match never {},
         };

@@ -41,7 +41,11 @@ use tower_layer::Layer;
 
 pub use self::demo::Demo;
 use self::upstream::Upstream;
-use crate::{Dialect, FailoverService, Fault, FaultKind, body::Asker, config::Config};
+use crate::{
+    Dialect, FailoverService, Fault, FaultKind, RecoveryLayer,
+    body::Asker,
+    config::{Config, RouteConfig},
+};
 
 /// A gateway, ready to serve. Cheap to clone; clones share everything.
 #[derive(Clone, Debug)]
@@ -53,9 +57,17 @@ pub struct Gateway {
 struct Inner {
     config: Config,
     /// In the order of the configuration's routes.
-    services: Vec<FailoverService<Upstream>>,
+    stacks: Vec<Stack>,
     demo: Option<Demo>,
     stopping: AtomicBool,
+}
+
+/// What serves a route.
+#[derive(Clone, Debug)]
+struct Stack {
+    service: FailoverService<Upstream>,
+    /// What is around it, where streams that break off are completed.
+    recovery: Option<RecoveryLayer>,
 }
 
 impl Gateway {
@@ -74,9 +86,12 @@ impl Gateway {
     fn build(config: Config, demo: Option<Demo>) -> Self {
         let client = upstream::client();
         let shared = config.shared();
-        let stacks = config.routes.iter().map(|route| route.stack(&shared, config.max_body));
-        let services = stacks.map(|stack| stack.layer(client.clone())).collect();
-        Gateway { inner: Arc::new(Inner { config, services, demo, stopping: AtomicBool::new(false) }) }
+        let stack = |route: &RouteConfig| Stack {
+            service: route.stack(&shared, config.max_body).layer(client.clone()),
+            recovery: route.recovery(config.max_body),
+        };
+        let stacks = config.routes.iter().map(stack).collect();
+        Gateway { inner: Arc::new(Inner { config, stacks, demo, stopping: AtomicBool::new(false) }) }
     }
 
     /// The gateway as an axum router: every endpoint, and answers in the client's dialect for every other path.

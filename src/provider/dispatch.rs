@@ -16,7 +16,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    Fault, FaultKind, Provider, RequestContext, ResponseBody, StatusClassifier, Target,
+    Fault, FaultKind, Provider, RequestContext, RequestOutline, ResponseBody, StatusClassifier, Target,
     body::{Asker, whole},
     catch_error::{self, CatchError},
     dialect,
@@ -24,14 +24,24 @@ use crate::{
 
 /// Sends requests to the provider of their [`Target`]: the outgoing half of a [`ProviderLayer`](super::ProviderLayer).
 #[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
-pub struct DispatchLayer {}
+pub struct DispatchLayer {
+    meter_streams: bool,
+}
 
 impl DispatchLayer {
-    /// The layer; it has no settings.
+    /// The layer.
     #[must_use]
     pub const fn new() -> Self {
-        DispatchLayer {}
+        DispatchLayer { meter_streams: false }
+    }
+
+    /// Whether streams are asked for their usage that would tell none. Default: no.
+    ///
+    /// The chunk that tells it is for a [`StreamGuard`](super::StreamGuard) around this, which takes it out again.
+    #[must_use]
+    pub const fn with_meter_streams(mut self, meter_streams: bool) -> Self {
+        self.meter_streams = meter_streams;
+        self
     }
 }
 
@@ -39,7 +49,7 @@ impl<S> Layer<S> for DispatchLayer {
     type Service = Dispatch<S>;
 
     fn layer(&self, inner: S) -> Dispatch<S> {
-        Dispatch { inner: CatchError::new(inner, StatusClassifier) }
+        Dispatch { inner: CatchError::new(inner, StatusClassifier), meter_streams: self.meter_streams }
     }
 }
 
@@ -47,6 +57,7 @@ impl<S> Layer<S> for DispatchLayer {
 #[derive(Clone, Debug)]
 pub struct Dispatch<S> {
     inner: CatchError<S>,
+    meter_streams: bool,
 }
 
 impl<S, B> Service<Request<Full<Bytes>>> for Dispatch<S>
@@ -64,11 +75,11 @@ where
 
     fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
         let asker = Asker::of(&request);
-        let inner = match upstream_request(request) {
-            Ok(request) => self.inner.call_for(asker, request),
-            Err(fault) => catch_error::ResponseFuture::failed(fault, asker, StatusClassifier),
+        let (inner, metered) = match upstream_request(request, self.meter_streams) {
+            Ok((request, metered)) => (self.inner.call_for(asker, request), metered),
+            Err(fault) => (catch_error::ResponseFuture::failed(fault, asker, StatusClassifier), false),
         };
-        DispatchFuture { inner }
+        DispatchFuture { inner, metered }
     }
 }
 
@@ -78,6 +89,7 @@ pin_project! {
     pub struct DispatchFuture<F> {
         #[pin]
         inner: catch_error::ResponseFuture<F, StatusClassifier>,
+        metered: bool,
     }
 }
 
@@ -89,21 +101,25 @@ where
     type Output = Result<Response<ResponseBody<B>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut response = ready!(self.project().inner.poll(cx))?;
+        let this = self.project();
+        let mut response = ready!(this.inner.poll(cx))?;
         strip_response(response.headers_mut());
+        if *this.metered {
+            response.extensions_mut().insert(Metered);
+        }
         Poll::Ready(Ok(response))
     }
 }
 
-/// The request as the provider is to see it.
-fn upstream_request(request: Request<Full<Bytes>>) -> Result<Request<Full<Bytes>>, Fault> {
+/// The request as the provider is to see it, and whether its stream is asked for its usage by us.
+fn upstream_request(request: Request<Full<Bytes>>, meter: bool) -> Result<(Request<Full<Bytes>>, bool), Fault> {
     let (mut parts, body) = request.into_parts();
     let context = parts.extensions.remove::<RequestContext>();
     let Some((target, provider)) = context.as_ref().and_then(addressee) else {
         let message = "the request is for no provider: its RequestContext needs a Target that has one";
         return Err(Fault::new(FaultKind::Unavailable, message).unsent());
     };
-    let body = with_model(whole(body), target, provider, context.as_ref())?;
+    let (body, metered) = rewritten(whole(body), target, provider, context.as_ref(), meter)?;
     let query = parts.uri.query().and_then(without_key);
     parts.uri = provider.uri(parts.uri.path(), query.as_deref()).map_err(|error| {
         let message = format!("the path cannot be put behind the provider's base URL: {error}");
@@ -119,7 +135,7 @@ fn upstream_request(request: Request<Full<Bytes>>) -> Result<Request<Full<Bytes>
     if let Some(context) = &context {
         context.sent();
     }
-    Ok(Request::from_parts(parts, Full::new(body)))
+    Ok((Request::from_parts(parts, Full::new(body)), metered))
 }
 
 fn addressee(context: &RequestContext) -> Option<(&Target, &Provider)> {
@@ -127,20 +143,31 @@ fn addressee(context: &RequestContext) -> Option<(&Target, &Provider)> {
     Some((target, target.provider()?))
 }
 
-/// The body with the target's model in it, and every other byte as the client sent it.
-fn with_model(
+/// Left in a response's extensions where its stream was asked for its usage by us, and not by the client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Metered;
+
+/// The body with the target's model in it, asked for its usage if it is to be metered, and every other byte as the client
+/// sent it. Says whether it was asked.
+fn rewritten(
     body: Bytes,
     target: &Target,
     provider: &Provider,
     context: Option<&RequestContext>,
-) -> Result<Bytes, Fault> {
-    let Some(model) = target.model_json() else { return Ok(body) };
+    meter: bool,
+) -> Result<(Bytes, bool), Fault> {
+    let rewrite = |outline: &RequestOutline| {
+        (outline.rewritten(target.model_json().map(|json| &json[..]), meter), meter && outline.needs_metering())
+    };
+    if target.model_json().is_none() && !meter {
+        return Ok((body, false));
+    }
     if let Some(outline) = context.and_then(RequestContext::outline).filter(|outline| outline.is_of(&body)) {
-        return Ok(outline.with_model(model));
+        return Ok(rewrite(outline));
     }
     match dialect::outline(provider.dialect(), &body) {
-        Some(outline) if !body.is_empty() => Ok(outline?.with_model(model)),
-        _ => Ok(body),
+        Some(outline) if !body.is_empty() => Ok(rewrite(&outline?)),
+        _ => Ok((body, false)),
     }
 }
 
@@ -210,7 +237,7 @@ mod tests {
 
     fn upstream(target: Target, mut request: Request<Full<Bytes>>) -> Result<(http::request::Parts, Bytes), Fault> {
         request.extensions_mut().insert(RequestContext::new().with_target(target));
-        upstream_request(request).map(|request| {
+        upstream_request(request, false).map(|(request, _)| {
             let (parts, body) = request.into_parts();
             (parts, whole(body))
         })

@@ -2,23 +2,57 @@ use std::time::Duration;
 
 use tower_layer::Layer;
 
-use crate::provider::{Dispatch, DispatchLayer, FaultRules, StreamGuard, StreamGuardLayer};
+use crate::{
+    RateLimitsRegistry,
+    provider::{Commit, Dispatch, DispatchLayer, FaultRules, StreamGuard, StreamGuardLayer},
+};
 
 /// Speaks to a provider: see the [module](crate::provider).
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ProviderLayer {
     stream_guard: StreamGuardLayer,
+    dispatch: DispatchLayer,
 }
 
 impl ProviderLayer {
     /// The layer; whom it speaks to is in each request's [`Target`](crate::Target).
     #[must_use]
     pub const fn new() -> Self {
-        ProviderLayer { stream_guard: StreamGuardLayer::new() }
+        ProviderLayer { stream_guard: StreamGuardLayer::new(), dispatch: DispatchLayer::new() }
     }
 
-    /// How many bytes an answer in one piece may have. Default: 32 MiB.
+    /// When a stream is let through. Default: with its first output.
+    #[must_use]
+    pub fn with_commit(mut self, commit: Commit) -> Self {
+        self.stream_guard = self.stream_guard.with_commit(commit);
+        self
+    }
+
+    /// Whether streams are asked for their usage that would tell none (`stream_options.include_usage`). The chunk that tells
+    /// it is taken out again; that the others then say `"usage":null` is left. Default: no, and usage that is not told is
+    /// estimated. Some servers refuse what they do not know.
+    #[must_use]
+    pub fn with_meter_streams(mut self, meter_streams: bool) -> Self {
+        self.dispatch = self.dispatch.with_meter_streams(meter_streams);
+        self
+    }
+
+    /// Keeps what the providers' headers say of their rate limits where others can read it.
+    #[must_use]
+    pub fn with_rate_limits(mut self, registry: RateLimitsRegistry) -> Self {
+        self.stream_guard = self.stream_guard.with_rate_limits(registry);
+        self
+    }
+
+    /// How many bytes one event of a stream may have. Default: 16 MiB.
+    #[must_use]
+    pub fn with_max_event(mut self, bytes: usize) -> Self {
+        self.stream_guard = self.stream_guard.with_max_event(bytes);
+        self
+    }
+
+    /// How many bytes an answer may have that is collected. Default: 32 MiB.
     #[must_use]
     pub fn with_max_answer(mut self, bytes: usize) -> Self {
         self.stream_guard = self.stream_guard.with_max_answer(bytes);
@@ -44,6 +78,6 @@ impl<S> Layer<S> for ProviderLayer {
     type Service = StreamGuard<Dispatch<S>>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.stream_guard.layer(DispatchLayer::new().layer(inner))
+        self.stream_guard.layer(self.dispatch.layer(inner))
     }
 }

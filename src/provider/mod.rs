@@ -42,4 +42,4 @@ mod stream_guard;
 pub use classify::{FaultRule, FaultRules};
 pub use dispatch::{Dispatch, DispatchFuture, DispatchLayer};
 pub use layer::ProviderLayer;
-pub use stream_guard::{GuardedBody, StreamGuard, StreamGuardFuture, StreamGuardLayer};
+pub use stream_guard::{Commit, GuardedBody, StreamGuard, StreamGuardFuture, StreamGuardLayer};

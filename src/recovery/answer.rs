@@ -87,9 +87,9 @@ impl Answer {
 
     /// Reads whole events.
     pub(super) fn read(&mut self, events: &mut EventStream, whole: &Bytes) -> Result<(), Misfit> {
-        // Bytes from `from` to `seen` go to the client as they came.
-        let (mut from, mut seen) = (0, 0);
-        for (data, end) in events.events(whole) {
+        // Bytes from there on go to the client as they came.
+        let mut from = 0;
+        for (data, place) in events.events(whole) {
             let piece = telling::piece(self.dialect, &data);
             if self.is_rest {
                 match piece {
@@ -99,12 +99,10 @@ impl Answer {
                 continue;
             }
             self.first.get_or_insert_with(|| Bytes::copy_from_slice(&data));
-            let event = whole.slice(seen..end);
-            if self.begun(event, piece) {
-                self.forward(whole.slice(from..seen));
-                from = end;
+            if self.begun(whole.slice(place.clone()), piece) {
+                self.forward(whole.slice(from..place.start));
+                from = place.end;
             }
-            seen = end;
         }
         if !self.is_rest {
             self.forward(whole.slice(from..));

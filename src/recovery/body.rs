@@ -29,7 +29,7 @@ where
     S: Service<Request<Full<Bytes>>>,
 {
     /// `None` while the rest is asked for.
-    inner: Option<B>,
+    inner: Option<ResponseBody<B>>,
     watch: Option<Box<Watch<S>>>,
 }
 
@@ -79,11 +79,11 @@ where
     S: Service<Request<Full<Bytes>>>,
 {
     /// A body that passes as it is.
-    pub(crate) fn passing(inner: B) -> Self {
+    pub(crate) fn passing(inner: ResponseBody<B>) -> Self {
         RecoveryBody { inner: Some(inner), watch: None }
     }
 
-    pub(super) fn watching(inner: B, service: S, question: Box<Question>) -> Self {
+    pub(super) fn watching(inner: ResponseBody<B>, service: S, question: Box<Question>) -> Self {
         let watch = Watch {
             service,
             answer: Answer::new(question.dialect),
@@ -193,7 +193,7 @@ where
     }
 }
 
-impl<S, B> Body for RecoveryBody<S, ResponseBody<B>>
+impl<S, B> Body for RecoveryBody<S, B>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone,
     B: Body<Data = Bytes> + Unpin,

@@ -64,7 +64,7 @@ where
     RequestBody: Body<Data = Bytes>,
     RequestBody::Error: Into<BoxError>,
 {
-    type Output = Result<Response<RecoveryBody<S, ResponseBody<B>>>, S::Error>;
+    type Output = Result<Response<RecoveryBody<S, B>>, S::Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {

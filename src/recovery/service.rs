@@ -7,7 +7,7 @@ use http_body_util::Full;
 use tower_service::Service;
 
 use super::{RecoveryBody, ResponseFuture};
-use crate::{BoxError, ResponseBody};
+use crate::BoxError;
 
 /// A service whose streams are completed when they break off: see the [module](crate::recovery).
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ where
     RequestBody: Body<Data = Bytes>,
     RequestBody::Error: Into<BoxError>,
 {
-    type Response = Response<RecoveryBody<S, ResponseBody<B>>>;
+    type Response = Response<RecoveryBody<S, B>>;
     type Error = S::Error;
     type Future = ResponseFuture<S, RequestBody>;
 

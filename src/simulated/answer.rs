@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::builder::Settings;
+use super::continuation::Continuation;
 use super::schema;
 
 /// How much of a message an answer repeats, in characters.
@@ -27,6 +28,8 @@ pub(super) struct Asked {
     pub(super) choice: ToolChoice,
     pub(super) parallel: bool,
     pub(super) format: Format,
+    /// Whether the answer is to be thought about.
+    pub(super) reasons: bool,
     pub(super) prompt_tokens: usize,
 }
 
@@ -39,6 +42,8 @@ pub(super) enum Turn {
     ToolResult(String),
     /// Something else came last; this is what the user said before.
     Other(String),
+    /// An answer to that turn was begun.
+    Begun { answer: String, to: Box<Turn> },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -88,13 +93,52 @@ pub(super) struct Events {
     /// What opens the turn.
     pub(super) opening: Vec<Bytes>,
     /// Each of these carries output.
-    pub(super) output: Vec<Bytes>,
+    pub(super) output: Vec<(Part, Bytes)>,
     /// The finish reason and all that follows it.
     pub(super) ending: Vec<Bytes>,
 }
 
+/// What a piece of output is a part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Reasoning,
+    Text,
+    ToolCall,
+    StructuredOutput,
+}
+
+impl Asked {
+    /// What is thought before the answer, where that is asked for.
+    pub(super) fn reasoning(&self) -> Option<String> {
+        let said = match &self.turn {
+            Turn::Begun { to, .. } => to.said(),
+            turn => turn.said(),
+        };
+        self.reasons.then(|| format!("What is said is \"{}\", so a simulated answer is due.", bounded(said)))
+    }
+}
+
+impl Turn {
+    fn said(&self) -> &str {
+        match self {
+            Self::User(said) | Self::ToolResult(said) | Self::Other(said) => said,
+            Self::Begun { answer, .. } => answer,
+        }
+    }
+}
+
 impl Answer {
-    pub(super) fn to(asked: &Asked, settings: &Settings) -> Self {
+    /// What is answered; of an answer that was begun, what it is continued with.
+    pub(super) fn to(asked: &Asked, settings: &Settings, continuation: Continuation) -> Self {
+        let Turn::Begun { answer, to } = &asked.turn else { return Self::whole(asked, &asked.turn, settings) };
+        match Self::whole(asked, to, settings) {
+            Self::Text(whole) => Self::Text(continuation.of(&whole, answer)),
+            Self::Json(whole) => Self::Json(continuation.of(&whole, answer)),
+            calls @ Self::Calls(_) => calls,
+        }
+    }
+
+    fn whole(asked: &Asked, turn: &Turn, settings: &Settings) -> Self {
         let calls = calls(asked);
         if !calls.is_empty() {
             return Self::Calls(calls);
@@ -110,13 +154,10 @@ impl Answer {
             return Self::Text(text.clone());
         }
         let name = &settings.name;
-        Self::Text(match &asked.turn {
-            Turn::ToolResult(result) => {
-                format!("[{name}] The tool answered \"{}\".", bounded(result))
-            }
-            Turn::User(said) | Turn::Other(said) => {
-                format!("[{name}] A simulated answer to \"{}\".", bounded(said))
-            }
+        let said = bounded(turn.said());
+        Self::Text(match turn {
+            Turn::ToolResult(_) => format!("[{name}] The tool answered \"{said}\"."),
+            _ => format!("[{name}] A simulated answer to \"{said}\"."),
         })
     }
 
@@ -132,7 +173,7 @@ impl Answer {
     /// The pieces in which a stream gives a text, at most so many. Joined they are the text.
     pub(super) fn text_pieces(&self, most: usize) -> Vec<String> {
         match self {
-            Self::Text(text) => grouped(&words(text), most),
+            Self::Text(text) => text_pieces(text, most),
             Self::Json(text) => json_pieces(text, most),
             Self::Calls(_) => Vec::new(),
         }
@@ -154,6 +195,11 @@ fn calls(asked: &Asked) -> Vec<Call> {
     };
     let call = |tool: &Tool| Call { name: tool.name.clone(), arguments: schema::instance(&tool.schema).to_string() };
     chosen.into_iter().map(call).collect()
+}
+
+/// The pieces in which a stream gives a text, at most so many.
+pub(super) fn text_pieces(text: &str, most: usize) -> Vec<String> {
+    grouped(&words(text), most)
 }
 
 /// The pieces in which a stream gives a JSON text, at most so many.

@@ -5,19 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, SERVER};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, SERVER};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
 use super::SimulatedFault;
-use super::answer::{Events, Rendered};
+use super::answer::{Events, Part, Rendered};
 use super::openai_chat;
 use super::received::ReceivedRequest;
 use super::script::{Exchange, Script, Step, Steps};
 use super::server::Server;
 use super::socket::Socket;
+use super::stream_fault::{StreamFault, StreamPoint};
+use super::style::StreamStyle;
 
 /// The largest request body that is read.
 const LARGEST: usize = 64 << 20;
@@ -109,7 +111,7 @@ fn meet(server: &Server, fault: &SimulatedFault, parts: &Parts, body: &Bytes) ->
                 SimulatedFault::SlowFirstToken { delay } => *delay,
                 _ => server.settings.first_output_delay,
             };
-            Reply::Send(delay, whole(body, error_body, fault))
+            Reply::Send(delay, whole(body, error_body, fault, &server.manner().style))
         }
         Outcome::Answer { rendered: Rendered::Stream(events), error_event, end_event, .. } => {
             at_once(stream(events, [error_event, end_event], fault, server))
@@ -118,7 +120,8 @@ fn meet(server: &Server, fault: &SimulatedFault, parts: &Parts, body: &Bytes) ->
 }
 
 /// A JSON answer with its fault.
-fn whole(body: Bytes, error: Bytes, fault: &SimulatedFault) -> Response<Steps> {
+fn whole(body: Bytes, error: Bytes, fault: &SimulatedFault, style: &StreamStyle) -> Response<Steps> {
+    use StreamFault::{Cut, EndEarly, Error, Malformed, Oversized, Pings, Stall};
     let half = body.slice(..body.len() / 2);
     let broken = |end| {
         let steps = Steps { steps: [Step::Send(half.clone()), end].into(), length: None };
@@ -127,26 +130,24 @@ fn whole(body: Bytes, error: Bytes, fault: &SimulatedFault) -> Response<Steps> {
         response
     };
     let sent = match fault {
-        SimulatedFault::Cut { .. } => return broken(Step::Reset),
-        SimulatedFault::Stall { .. } => return broken(Step::Stall),
-        SimulatedFault::EndEarly { .. } => half,
-        SimulatedFault::ErrorFirstEvent | SimulatedFault::ErrorMidStream { .. } => error,
+        SimulatedFault::Cut { .. } | SimulatedFault::Stream { fault: Cut, .. } => return broken(Step::Reset),
+        SimulatedFault::Stall { .. } | SimulatedFault::Stream { fault: Stall | Pings | Oversized, .. } => {
+            return broken(Step::Stall);
+        }
+        SimulatedFault::EndEarly { .. } | SimulatedFault::Stream { fault: EndEarly | Malformed, .. } => half,
+        SimulatedFault::ErrorFirstEvent
+        | SimulatedFault::ErrorMidStream { .. }
+        | SimulatedFault::Stream { fault: Error, .. } => error,
         SimulatedFault::EmptyStream => Bytes::new(),
         _ => body,
     };
-    response(StatusCode::OK, JSON, Steps::whole(sent))
+    styled(response(StatusCode::OK, JSON, Steps::whole(sent)), style, StreamStyle::of_body)
 }
 
 /// A stream with its fault.
 fn stream(events: Events, [error, end]: [Bytes; 2], fault: &SimulatedFault, server: &Server) -> Response<Steps> {
+    let style = server.manner().style;
     let mut steps = Steps::default();
-    let (after, breaks) = match fault {
-        SimulatedFault::Cut { after_chunks }
-        | SimulatedFault::EndEarly { after_chunks }
-        | SimulatedFault::Stall { after_chunks }
-        | SimulatedFault::ErrorMidStream { after_chunks } => (*after_chunks, true),
-        _ => (usize::MAX, false),
-    };
     match fault {
         SimulatedFault::EmptyStream => return response(StatusCode::OK, EVENTS, steps),
         SimulatedFault::ErrorFirstEvent => {
@@ -156,31 +157,110 @@ fn stream(events: Events, [error, end]: [Bytes; 2], fault: &SimulatedFault, serv
         }
         _ => {}
     }
-    for event in events.opening {
-        steps.send(event);
-    }
-    steps.wait(match fault {
-        SimulatedFault::SlowFirstToken { delay } => *delay,
-        _ => server.settings.first_output_delay,
-    });
-    for (n, event) in events.output.into_iter().take(after).enumerate() {
-        if n > 0 {
+    let mut breakage = Breakage::of(&events, fault);
+    let opening = events.opening.len();
+    let outputs = opening..opening + events.output.len();
+    let output = events.output.into_iter().map(|(_, event)| event);
+    let all: Vec<Bytes> = events.opening.into_iter().chain(output).chain(events.ending).collect();
+    for (n, event) in all.into_iter().enumerate() {
+        // The first output may be slow whether it comes or not.
+        if n == opening {
+            steps.wait(match fault {
+                SimulatedFault::SlowFirstToken { delay } => *delay,
+                _ => server.settings.first_output_delay,
+            });
+        }
+        if let Some(breakage) = breakage.take_if(|breakage| breakage.before == n) {
+            if breakage.half_event {
+                steps.send(event.slice(..event.len() / 2));
+            }
+            if !breakage.happens(&mut steps, &error) {
+                break;
+            }
+        }
+        if outputs.contains(&n) && n > opening {
             steps.wait(server.settings.chunk_delay);
         }
         steps.send(event);
     }
-    match fault {
-        SimulatedFault::Cut { .. } => steps.steps.push_back(Step::Reset),
-        SimulatedFault::Stall { .. } => steps.steps.push_back(Step::Stall),
-        SimulatedFault::ErrorMidStream { .. } => steps.send(error),
-        _ => {}
-    }
-    if !breaks {
-        for event in events.ending {
-            steps.send(event);
+    styled(response(StatusCode::OK, EVENTS, steps), &style, StreamStyle::of_stream)
+}
+
+/// Where a stream breaks, and how.
+struct Breakage {
+    /// Before the event with this number.
+    before: usize,
+    /// With half of that event sent.
+    half_event: bool,
+    how: StreamFault,
+}
+
+impl Breakage {
+    fn of(events: &Events, fault: &SimulatedFault) -> Option<Self> {
+        let (opening, outputs) = (events.opening.len(), events.output.len());
+        let after = |chunks: usize, how| {
+            let before = opening + chunks.min(outputs);
+            Some(Self { before, half_event: false, how })
+        };
+        let (how, at) = match fault {
+            SimulatedFault::Cut { after_chunks } => return after(*after_chunks, StreamFault::Cut),
+            SimulatedFault::EndEarly { after_chunks } => return after(*after_chunks, StreamFault::EndEarly),
+            SimulatedFault::Stall { after_chunks } => return after(*after_chunks, StreamFault::Stall),
+            SimulatedFault::ErrorMidStream { after_chunks } => return after(*after_chunks, StreamFault::Error),
+            SimulatedFault::Stream { fault, at } => (*fault, *at),
+            _ => return None,
+        };
+        let middle_of = |part: Part| {
+            let of_part: Vec<_> = (0..outputs).filter(|n| events.output[*n].0 == part).collect();
+            let middle = opening + of_part.get(of_part.len() / 2)?;
+            Some(Self { before: middle, half_event: how.breaks_an_event(), how })
+        };
+        match at {
+            StreamPoint::BeforeOutput => after(0, how),
+            StreamPoint::AtFirstOutput => after(1, how).filter(|_| outputs > 0),
+            StreamPoint::InText => middle_of(Part::Text),
+            StreamPoint::InToolCall => middle_of(Part::ToolCall),
+            StreamPoint::InStructuredOutput => middle_of(Part::StructuredOutput),
+            StreamPoint::InReasoning => middle_of(Part::Reasoning),
+            StreamPoint::AfterFinishReason => Some(Self { before: opening + outputs + 1, half_event: false, how }),
         }
     }
-    response(StatusCode::OK, EVENTS, steps)
+
+    /// Adds what happens; says whether the stream goes on behind it.
+    fn happens(&self, steps: &mut Steps, error: &Bytes) -> bool {
+        match self.how {
+            StreamFault::Cut => steps.steps.push_back(Step::Reset),
+            StreamFault::EndEarly => {}
+            StreamFault::Stall => steps.steps.push_back(Step::Stall),
+            StreamFault::Pings => {
+                let ping = Bytes::from_static(b": keep-alive\n\n");
+                steps.steps.push_back(Step::Repeat(ping, Duration::from_millis(10)));
+            }
+            StreamFault::Error => steps.send(error.clone()),
+            StreamFault::Malformed => {
+                steps.send(Bytes::from_static(b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\n\n"));
+                return true;
+            }
+            StreamFault::Oversized => {
+                let piece = Bytes::from(vec![b'x'; 1 << 20]);
+                steps.send(Bytes::from_static(b"data: \""));
+                (0..17).for_each(|_| steps.send(piece.clone()));
+                steps.steps.push_back(Step::Stall);
+            }
+        }
+        false
+    }
+}
+
+fn styled(response: Response<Steps>, style: &StreamStyle, write: fn(&StreamStyle, Steps) -> Steps) -> Response<Steps> {
+    let mut response = response.map(|steps| write(style, steps));
+    if let Some(encoding) = style.encoding() {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
+    }
+    if style.unlabelled {
+        response.headers_mut().remove(CONTENT_TYPE);
+    }
+    response
 }
 
 /// A response of JSON.

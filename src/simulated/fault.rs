@@ -5,6 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::stream_fault::{self, StreamFault, StreamPoint};
+
 /// One way for a provider to fail, or [`None`](SimulatedFault::None).
 ///
 /// Each has a kebab-case name, which [`Display`](fmt::Display) prints and [`FromStr`] reads. Those with a
@@ -21,7 +23,7 @@ use std::time::Duration;
 /// # Ok::<(), tower_failover::simulated::ParseFaultError>(())
 /// ```
 ///
-/// In the faults of a stream, a *content chunk* is an event that carries output: a piece of text, the head of
+/// In the faults of a stream that count chunks, a *content chunk* is an event that carries output: a piece of text, the head of
 /// a tool call or a piece of its arguments. The chunk that only opens the assistant's turn is none, so
 /// `after_chunks: 0` fails after that one. A stream with fewer chunks fails after the last of them, always
 /// before its finish reason.
@@ -100,10 +102,19 @@ pub enum SimulatedFault {
     EmptyStream,
     /// 200 with an HTML page.
     HtmlOk,
+    /// A stream goes wrong in some way at some point: `stream:cut@in-text`, which is also the default. In a JSON answer,
+    /// whatever the point, it is the nearest thing: a cut, a stall, half of it, or a 200 with an error.
+    Stream {
+        /// What happens.
+        fault: StreamFault,
+        /// Where.
+        at: StreamPoint,
+    },
 }
 
 const SLOW: Duration = Duration::from_secs(20);
 const CHUNKS: usize = 3;
+const STREAM: (StreamFault, StreamPoint) = (StreamFault::Cut, StreamPoint::InText);
 
 impl SimulatedFault {
     /// The name of every fault, in the order of [`all`](Self::all).
@@ -132,6 +143,7 @@ impl SimulatedFault {
         "error-mid-stream",
         "empty-stream",
         "html-ok",
+        "stream",
     ];
 
     const ALL: &'static [Self] = &[
@@ -159,6 +171,7 @@ impl SimulatedFault {
         Self::ErrorMidStream { after_chunks: CHUNKS },
         Self::EmptyStream,
         Self::HtmlOk,
+        Self::Stream { fault: STREAM.0, at: STREAM.1 },
     ];
 
     /// Every fault, with its default parameters.
@@ -193,6 +206,7 @@ impl SimulatedFault {
             Self::ErrorMidStream { .. } => "error-mid-stream",
             Self::EmptyStream => "empty-stream",
             Self::HtmlOk => "html-ok",
+            Self::Stream { .. } => "stream",
         }
     }
 }
@@ -211,6 +225,7 @@ impl fmt::Display for SimulatedFault {
             {
                 write!(f, ":{after_chunks}")
             }
+            Self::Stream { fault, at } if (*fault, *at) != STREAM => write!(f, ":{fault}@{at}"),
             _ => Ok(()),
         }
     }
@@ -238,6 +253,10 @@ impl FromStr for SimulatedFault {
             Self::EndEarly { .. } => Self::EndEarly { after_chunks: chunks()? },
             Self::Stall { .. } => Self::Stall { after_chunks: chunks()? },
             Self::ErrorMidStream { .. } => Self::ErrorMidStream { after_chunks: chunks()? },
+            Self::Stream { .. } => {
+                let (fault, at) = stream_fault::parse(value).ok_or_else(|| error(Problem::Place))?;
+                Self::Stream { fault, at }
+            }
             _ => return Err(error(Problem::NoParameter)),
         })
     }
@@ -256,6 +275,7 @@ enum Problem {
     NoParameter,
     Duration,
     Count,
+    Place,
 }
 
 impl fmt::Display for ParseFaultError {
@@ -266,6 +286,11 @@ impl fmt::Display for ParseFaultError {
             Problem::NoParameter => write!(f, "{text:?}: this fault takes no parameter"),
             Problem::Duration => write!(f, "{text:?}: expected a duration such as 30s or 500ms"),
             Problem::Count => write!(f, "{text:?}: expected a number of chunks"),
+            Problem::Place => {
+                let faults: Vec<_> = StreamFault::ALL.iter().map(|fault| fault.name()).collect();
+                let points: Vec<_> = StreamPoint::ALL.iter().map(|point| point.name()).collect();
+                write!(f, "{text:?}: expected FAULT@POINT, of {} and {}", faults.join(", "), points.join(", "))
+            }
         }
     }
 }
@@ -334,6 +359,7 @@ mod tests {
             "end-early:1",
             "stall:12",
             "error-mid-stream:2",
+            "stream:pings@after-finish-reason",
         ] {
             let fault: SimulatedFault = text.parse().unwrap();
             assert_eq!(fault.to_string(), text);
@@ -355,5 +381,6 @@ mod tests {
         assert!(error("rate-limited:soon").contains("duration"));
         assert!(error("rate-limited:").contains("duration"));
         assert!(error("cut:-1").contains("number of chunks"));
+        assert!(error("stream:cut@nowhere").contains("before-output"));
     }
 }

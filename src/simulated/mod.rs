@@ -44,6 +44,31 @@
 //! several and `parallel_tool_calls` allows it. Arguments and structured output are instances of their JSON
 //! schemas. A request that is wrong is told so in OpenAI's words.
 //!
+//! Where the request asks for reasoning (`reasoning_effort`), some comes first (`reasoning_content`).
+//!
+//! # Streams that go wrong
+//!
+//! [`SimulatedFault::Stream`] breaks a stream in each way ([`StreamFault`]) at each point ([`StreamPoint`]):
+//!
+//! | fault | what happens |
+//! |---|---|
+//! | `cut`, `end-early`, `stall` | the connection is reset, the body ends, nothing more comes: amid an event where the point is amid something |
+//! | `pings` | nothing but keep-alives |
+//! | `error` | an error event |
+//! | `malformed` | one event that cannot be read, besides the others |
+//! | `oversized` | an event without an end |
+//!
+//! What is unusual and no fault is a [`StreamStyle`]: line ends, a byte order mark, comments, data in several lines, events in
+//! pieces, compression, JSON in the place of a stream, no content type.
+//!
+//! # Continuing what another began
+//!
+//! A request whose messages end with an assistant's turn, or with one and a message that says to "continue", is answered
+//! with the rest of what the provider would have said to the turn before: a text depends on that turn (and the provider's
+//! name, or its [`answer`](SimulatedProviderBuilder::answer)), and on nothing else. Or with something else:
+//! [`set_continuation`](SimulatedProvider::set_continuation),
+//! [`set_prefill_refused`](SimulatedProvider::set_prefill_refused).
+//!
 //! # What it does not do
 //!
 //! It speaks HTTP/1.1 without TLS, and gives one choice whatever `n` is. It heeds no `max_tokens`, and does
@@ -51,6 +76,7 @@
 
 mod answer;
 mod builder;
+mod continuation;
 mod exchange;
 mod fault;
 mod openai_chat;
@@ -59,6 +85,8 @@ mod schema;
 mod script;
 mod server;
 mod socket;
+mod stream_fault;
+mod style;
 #[cfg(test)]
 mod tests;
 
@@ -71,9 +99,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinHandle;
 
 pub use self::builder::SimulatedProviderBuilder;
+pub use self::continuation::{Continuation, ParseContinuationError};
 pub use self::fault::{ParseFaultError, SimulatedFault};
 pub use self::received::ReceivedRequest;
 use self::server::Server;
+pub use self::stream_fault::{StreamFault, StreamPoint};
+pub use self::style::{Compressed, LineEnd, StreamStyle};
 
 /// A running simulated provider; a handle that is cheap to clone.
 ///
@@ -151,6 +182,21 @@ impl SimulatedProvider {
     /// nothing that a request could use up: it lasts until changed, as with [`set_fault`](Self::set_fault).
     pub fn set_fault_times(&self, fault: SimulatedFault, times: u64) {
         self.server().set_fault(fault, Some(times));
+    }
+
+    /// Sets how answers are written from now on.
+    pub fn set_style(&self, style: StreamStyle) {
+        self.server().change_manner(|manner| manner.style = style);
+    }
+
+    /// Sets how an answer is continued that was begun by another.
+    pub fn set_continuation(&self, continuation: Continuation) {
+        self.server().change_manner(|manner| manner.continuation = continuation);
+    }
+
+    /// Sets whether a request whose last message is the assistant's is refused with a 400.
+    pub fn set_prefill_refused(&self, refused: bool) {
+        self.server().change_manner(|manner| manner.refuses_prefill = refused);
     }
 
     /// What the next request meets.

@@ -27,6 +27,8 @@ pub(super) enum Step {
     Reset,
     /// Say nothing more, for ever.
     Stall,
+    /// Say this every so often, for ever.
+    Repeat(Bytes, Duration),
 }
 
 /// The steps of a body, before it belongs to an exchange.
@@ -145,6 +147,12 @@ impl Body for Script {
                     // Nothing wakes this but the end of the connection.
                     this.steps.push_front(Step::Stall);
                     return Poll::Pending;
+                }
+                Some(Step::Repeat(data, pause)) => {
+                    let again = Step::Repeat(data.clone(), pause);
+                    this.steps.extend([Step::Wait(pause), again]);
+                    this.unflushed = true;
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 None => {
                     this.exchange.finish();

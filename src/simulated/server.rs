@@ -19,9 +19,11 @@ use tokio::task::JoinSet;
 
 use super::SimulatedFault;
 use super::builder::Settings;
+use super::continuation::Continuation;
 use super::exchange::respond;
 use super::received::{ReceivedRequest, Record};
 use super::socket::{Socket, SocketIo};
+use super::style::StreamStyle;
 
 /// A server and what it has seen. Its handles and its tasks share it.
 #[derive(Debug)]
@@ -36,8 +38,17 @@ pub(super) struct Server {
     record: Mutex<Record>,
     runtime: Handle,
     switch: Mutex<Switch>,
+    manner: Mutex<Manner>,
     /// Wakes the accept loop after each turn of the switch.
     switched: Notify,
+}
+
+/// How answers are given, none of which is a fault.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manner {
+    pub(super) style: StreamStyle,
+    pub(super) continuation: Continuation,
+    pub(super) refuses_prefill: bool,
 }
 
 /// All that decides whether and how a request is met, under one lock: a connection is accepted and known, or
@@ -83,6 +94,7 @@ impl Server {
                 fault: SimulatedFault::None,
                 times: None,
             }),
+            manner: Mutex::default(),
             switched: Notify::new(),
             settings,
         })
@@ -199,6 +211,14 @@ impl Server {
     pub(super) fn next_id(&self) -> String {
         let n = self.ids.fetch_add(1, Ordering::Relaxed) + 1;
         format!("{}{n:013}", self.id_prefix)
+    }
+
+    pub(super) fn manner(&self) -> Manner {
+        *self.manner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn change_manner(&self, change: impl FnOnce(&mut Manner)) {
+        change(&mut self.manner.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn switch(&self) -> MutexGuard<'_, Switch> {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::{
     Ability, RequestOutline, Requirements,
     dialect::json_scan::{Malformed, Value, root_members},
+    outline::Metering,
 };
 
 /// One for so many bytes of text: see the [module](crate::dialect#token-estimate).
@@ -21,11 +22,31 @@ pub(crate) fn outline(body: &Bytes) -> Result<RequestOutline, Malformed> {
         match &*key {
             "model" if value.is_string() => outline.add_model(value.range()),
             "stream" => outline.set_streaming(value.is_true()),
+            "stream_options" => outline.set_metering(metering(&value)),
             "n" => outline.set_choices(value.as_u64().unwrap_or(1)),
             _ => {}
         }
     }
     Ok(outline)
+}
+
+/// How a stream with these options comes to tell its usage.
+fn metering(options: &Value<'_>) -> Metering {
+    if !options.is_object() {
+        return Metering::Splice { place: options.range(), text: r#"{"include_usage":true}"# };
+    }
+    match options.member("include_usage") {
+        Some(value) if value.is_true() => Metering::Asked,
+        Some(value) => Metering::Splice { place: value.range(), text: "true" },
+        None => {
+            let at = options.range().start + 1;
+            let text = match options.members().next() {
+                None => r#""include_usage":true"#,
+                Some(_) => r#""include_usage":true,"#,
+            };
+            Metering::Splice { place: at..at, text }
+        }
+    }
 }
 
 fn add_requirements(body: &[u8], needs: &mut Requirements) {
@@ -121,6 +142,38 @@ mod tests {
         assert!(found.streaming() && found.is_of(&body));
         let silent = outline(&Bytes::from_static(b"{\"stream\":null}")).unwrap();
         assert!(!silent.streaming() && silent.model_json().is_none());
+    }
+
+    #[test]
+    fn a_stream_is_asked_to_tell_its_usage_in_whatever_way_it_was_not() {
+        for (request, metered) in [
+            (r#" {"stream":true}"#, Some(r#" {"stream_options":{"include_usage":true},"stream":true}"#)),
+            (
+                r#"{"stream":true,"stream_options":null}"#,
+                Some(r#"{"stream":true,"stream_options":{"include_usage":true}}"#),
+            ),
+            (
+                r#"{"stream":true,"stream_options":{}}"#,
+                Some(r#"{"stream":true,"stream_options":{"include_usage":true}}"#),
+            ),
+            (
+                r#"{"stream_options":{"x":1},"model":"a","stream":true}"#,
+                Some(r#"{"stream_options":{"include_usage":true,"x":1},"model":"b","stream":true}"#),
+            ),
+            (
+                r#"{"model":"a","stream":true,"stream_options":{"include_usage": false}}"#,
+                Some(r#"{"model":"b","stream":true,"stream_options":{"include_usage": true}}"#),
+            ),
+            (r#"{"stream":true,"stream_options":{"include_usage":true}}"#, None),
+            (r#"{"stream":false}"#, None),
+        ] {
+            let outline = outline(&Bytes::copy_from_slice(request.as_bytes())).unwrap();
+            assert_eq!(outline.needs_metering(), metered.is_some(), "{request}");
+            assert_eq!(outline.wants_usage(), request.contains("include_usage\":true"), "{request}");
+            if let Some(metered) = metered {
+                assert_eq!(outline.rewritten(Some(b"\"b\""), true), metered.as_bytes());
+            }
+        }
     }
 
     #[test]

@@ -1,8 +1,13 @@
 //! What the events of a chat completion stream mean.
 
-use crate::dialect::{
-    StreamEvent,
-    json_scan::{Malformed, Value, root_members},
+use super::usage;
+use crate::{
+    Usage,
+    dialect::{
+        StreamEvent,
+        json_scan::{Malformed, Value, root_members},
+    },
+    usage::Written,
 };
 
 /// Reads the events of one stream. Of several answers at once, each has a finish reason of its own.
@@ -12,12 +17,25 @@ pub(crate) struct Reader {
     /// Those that have begun and those that are whole, a bit for each index. Beyond 64 nobody asks.
     begun: u64,
     finished: u64,
+    /// What the stream says it cost: the last word, for some servers count as they go.
+    usage: Option<Usage>,
+    written: Written,
 }
 
 impl Reader {
     /// For a stream of so many answers.
     pub(crate) fn new(choices: u64) -> Self {
-        Reader { choices, begun: 0, finished: 0 }
+        Reader { choices, begun: 0, finished: 0, usage: None, written: Written::default() }
+    }
+
+    /// What the provider says that the answer cost, once it has.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// How much of the answer came.
+    pub(crate) fn written(&self) -> Written {
+        self.written
     }
 
     /// Reads the data of the next event.
@@ -29,15 +47,20 @@ impl Reader {
     }
 
     fn chunk(&mut self, data: &[u8]) -> Result<StreamEvent, Malformed> {
-        let (mut output, mut error) = (false, false);
-        let (mut begun, mut finished) = (self.begun, self.finished);
+        let (mut output, mut error, mut choices) = (false, false, false);
+        let (mut begun, mut finished, mut written) = (self.begun, self.finished, self.written);
+        let mut usage = None;
         for member in root_members(data)? {
             let (key, value) = member?;
             match &*key {
                 "error" => error |= !value.is_null(),
+                // vLLM once put its errors so.
+                "object" => error |= value.json() == b"\"error\"",
+                "usage" => usage = usage::read(&value),
                 "choices" => {
                     for choice in value.elements() {
-                        let choice = read_choice(&choice?)?;
+                        choices = true;
+                        let choice = read_choice(&choice?, &mut written)?;
                         let bit = 1_u64.checked_shl(choice.index).unwrap_or(0);
                         begun |= bit;
                         finished |= if choice.finished { bit } else { 0 };
@@ -50,12 +73,14 @@ impl Reader {
         }
         // Only now: what cannot be read to its end says nothing.
         let news = finished != self.finished;
-        (self.begun, self.finished) = (begun, finished);
+        (self.begun, self.finished, self.written) = (begun, finished, written);
+        self.usage = usage.or(self.usage);
         let all = finished == begun && u64::from(finished.count_ones()) >= self.choices.min(64);
         Ok(match (error, news && all, output || news) {
             (true, ..) => StreamEvent::Error,
             (_, true, _) => StreamEvent::Finish,
             (_, _, true) => StreamEvent::Output,
+            _ if usage.is_some() && !choices => StreamEvent::Usage,
             (_, _, _) => StreamEvent::Preamble,
         })
     }
@@ -69,13 +94,13 @@ struct Choice {
     error: bool,
 }
 
-fn read_choice(value: &Value<'_>) -> Result<Choice, Malformed> {
+fn read_choice(value: &Value<'_>, written: &mut Written) -> Result<Choice, Malformed> {
     let mut choice = Choice::default();
     for member in value.members() {
         let (key, value) = member?;
         match &*key {
             "index" => choice.index = value.as_u64().and_then(|index| index.try_into().ok()).unwrap_or(0),
-            "delta" => choice.output = has_output(&value)?,
+            "delta" => choice.output = read_delta(&value, written)?,
             // OpenRouter's way to say that the provider behind it gave up.
             "finish_reason" if value.json() == b"\"error\"" => choice.error = true,
             // Some servers send an empty one in every chunk.
@@ -88,15 +113,17 @@ fn read_choice(value: &Value<'_>) -> Result<Choice, Malformed> {
 
 /// Whether a delta brings anything to the reader: text, a tool call, reasoning in any server's spelling. The role
 /// and Groq's channel only announce it.
-fn has_output(delta: &Value<'_>) -> Result<bool, Malformed> {
+fn read_delta(delta: &Value<'_>, written: &mut Written) -> Result<bool, Malformed> {
+    let mut output = false;
     for member in delta.members() {
         let (key, value) = member?;
         let announces = matches!(&*key, "role" | "channel");
         if !announces && !matches!(value.json(), b"null" | b"\"\"" | b"[]" | b"{}") {
-            return Ok(true);
+            output = true;
+            usage::add_written(written, &key, &value)?;
         }
     }
-    Ok(false)
+    Ok(output)
 }
 
 #[cfg(test)]
@@ -140,6 +167,7 @@ mod tests {
         let finish = br#"{"choices":[{"delta":{"content":"all"},"finish_reason":"stop"}]}"#;
         assert_eq!(event(finish), StreamEvent::Finish);
         assert_eq!(event(br#"{"error":{"message":"Overloaded"}}"#), StreamEvent::Error);
+        assert_eq!(event(br#"{"object":"error","message":"busy","code":503}"#), StreamEvent::Error);
         assert_eq!(event(br#"{"error":null,"choices":[]}"#), StreamEvent::Preamble);
         assert_eq!(event(br#"{"choices":[{"delta":{},"finish_reason":"error"}]}"#), StreamEvent::Error);
     }
@@ -165,6 +193,20 @@ mod tests {
         // OpenRouter repeats it: that changes nothing.
         assert_eq!(unasked.event(finish(1).as_bytes()), StreamEvent::Preamble);
         assert_eq!(unasked.event(finish(u64::MAX).as_bytes()), StreamEvent::Preamble);
+    }
+
+    #[test]
+    fn usage_is_read_wherever_it_stands_and_alone_it_is_its_own_event() {
+        let mut reader = Reader::new(1);
+        let with = |choices: &str, tokens: u32| {
+            format!(r#"{{"choices":{choices},"usage":{{"prompt_tokens":3,"completion_tokens":{tokens}}}}}"#)
+        };
+        let text = r#"[{"index":0,"delta":{"content":"Hell","reasoning":"hm"}}]"#;
+        assert_eq!(reader.event(with(text, 1).as_bytes()), StreamEvent::Output);
+        assert_eq!(reader.event(with("[]", 2).as_bytes()), StreamEvent::Usage);
+        assert_eq!(reader.event(br#"{"choices":[],"usage":null}"#), StreamEvent::Preamble);
+        assert_eq!(reader.usage(), Some(Usage { input: 3, output: 2, ..Usage::default() }));
+        assert_eq!(reader.written(), Written { all: 6, reasoning: 2 });
     }
 
     #[test]

@@ -8,20 +8,24 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-use super::supervisor::{Progress, Supervisor};
-use crate::{BoxError, Fault, FaultKind, RequestContext, body::IdleTimer};
+use super::{Commit, Exchange, supervisor::Progress, supervisor::Supervisor};
+use crate::{
+    BoxError, Fault, FaultKind, UsageHandle,
+    body::{Decoded, IdleTimer},
+};
 
 /// A stream that is watched: it ends with an error unless its answer is whole.
 #[derive(Debug, Default)]
 pub struct GuardedBody<B> {
-    inner: B,
+    inner: Decoded<B>,
     watch: Option<Box<Watch>>,
 }
 
 #[derive(Debug)]
-pub(super) struct Watch {
-    pub(super) supervisor: Supervisor,
-    context: Option<RequestContext>,
+struct Watch {
+    supervisor: Supervisor,
+    exchange: Exchange,
+    usage: Option<UsageHandle>,
     trailers: Option<HeaderMap>,
     progress: IdleTimer,
     upstream_ended: bool,
@@ -31,15 +35,34 @@ pub(super) struct Watch {
 /// How long a connection may take to end behind an answer that is whole: if it does, it can be used again.
 const CONNECTION_END: Duration = Duration::from_millis(200);
 
+/// How long what comes behind a finish reason (usage, the last event) may take. Providers send it at once, and nothing of
+/// the answer is missing without it.
+const EPILOGUE: Duration = Duration::from_secs(5);
+
+/// What was held until it could be let through.
+pub(super) enum Held {
+    /// A stream that has begun or, where it is committed when complete, is all there.
+    Stream,
+    /// JSON in the place of a stream, and nothing but that.
+    Json(Bytes),
+}
+
 impl<B> GuardedBody<B> {
     /// A body that passes as it is.
     pub(super) fn unwatched(inner: B) -> Self {
-        GuardedBody { inner, watch: None }
+        GuardedBody { inner: Decoded::new(inner, None), watch: None }
     }
 
-    pub(super) fn watched(inner: B, supervisor: Supervisor, context: Option<RequestContext>, idle: Duration) -> Self {
-        let progress = IdleTimer::new(idle);
-        let watch = Watch { supervisor, context, trailers: None, progress, upstream_ended: false, over: false };
+    pub(super) fn watched(inner: Decoded<B>, supervisor: Supervisor, exchange: Exchange, usage: UsageHandle) -> Self {
+        let watch = Watch {
+            supervisor,
+            progress: IdleTimer::new(exchange.settings.idle),
+            exchange,
+            usage: Some(usage),
+            trailers: None,
+            upstream_ended: false,
+            over: false,
+        };
         GuardedBody { inner, watch: Some(Box::new(watch)) }
     }
 }
@@ -49,18 +72,35 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
-    /// Waits until the answer has begun. Everything that came so far is kept.
-    pub(super) fn poll_committed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        let Some(watch) = &mut self.watch else { return Poll::Ready(Ok(())) };
+    /// Waits until the answer has begun, or is whole where it is committed only then. Everything that came so far is kept.
+    pub(super) fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<Held, Fault>> {
+        let Some(watch) = &mut self.watch else { return Poll::Ready(Ok(Held::Stream)) };
         loop {
             // First: nothing of an answer that broke at once was seen by anybody yet.
             if let Some(fault) = watch.supervisor.take_failure() {
                 return Poll::Ready(Err(fault));
             }
-            if watch.supervisor.is_committed() {
-                return Poll::Ready(Ok(()));
+            if let Some(json) = watch.supervisor.take_json().filter(|_| watch.upstream_ended) {
+                // Its usage is told by whoever looks into it.
+                watch.usage = None;
+                return Poll::Ready(Ok(Held::Json(json)));
             }
-            ready!(watch.poll_upstream(&mut self.inner, cx));
+            let has_begun = watch.supervisor.is_committed();
+            let let_through = match watch.exchange.settings.commit {
+                Commit::FirstOutput => has_begun,
+                Commit::Complete => watch.supervisor.is_over() || watch.upstream_ended,
+            };
+            if let_through {
+                watch.supervisor.release();
+                return Poll::Ready(Ok(Held::Stream));
+            }
+            if watch.poll_upstream(&mut self.inner, cx).is_pending() {
+                if !has_begun {
+                    // How long that may take is for a timeout around this.
+                    return Poll::Pending;
+                }
+                ready!(watch.poll_stalled(cx));
+            }
         }
     }
 }
@@ -69,16 +109,17 @@ impl Watch {
     /// Hands one frame of the upstream to the supervisor.
     fn poll_upstream<B>(&mut self, inner: &mut B, cx: &mut Context<'_>) -> Poll<()>
     where
-        B: Body<Data = Bytes> + Unpin,
-        B::Error: Into<BoxError>,
+        B: Body<Data = Bytes, Error = BoxError> + Unpin,
     {
         match ready!(Pin::new(inner).poll_frame(cx)) {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
-                    let was_over = self.supervisor.is_over();
+                    let (was_finished, was_over) = (self.supervisor.is_finished(), self.supervisor.is_over());
                     let progress = self.supervisor.push(data);
                     if self.supervisor.is_over() && !was_over {
                         self.progress.tighten(CONNECTION_END);
+                    } else if self.supervisor.is_finished() && !was_finished {
+                        self.progress.tighten(EPILOGUE);
                     } else if progress == Progress::Made {
                         self.progress.touch();
                     }
@@ -87,7 +128,7 @@ impl Watch {
             },
             Some(Err(error)) => {
                 self.upstream_ended = true;
-                self.supervisor.end(Some(Fault::from_error(&*error.into())));
+                self.supervisor.end(Some(Fault::from_error(&*error)));
             }
             None => {
                 self.upstream_ended = true;
@@ -95,6 +136,36 @@ impl Watch {
             }
         }
         Poll::Ready(())
+    }
+
+    /// Ready when the answer has made no progress for too long; the stream is over then.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.progress.poll_over(None, cx));
+        // Of an answer that is whole nothing is missed; of another, the rest.
+        self.upstream_ended = true;
+        if !self.supervisor.is_finished() {
+            let message = format!("the answer made no progress for {:?}", self.progress.idle());
+            self.supervisor.end(Some(Fault::new(FaultKind::Timeout, message)));
+        }
+        Poll::Ready(())
+    }
+
+    /// Says what the answer cost, once, if it has begun: of one that broke before that, nobody knows.
+    fn settle(&mut self) {
+        let Some(handle) = self.usage.take() else { return };
+        let estimate = || self.exchange.estimate(self.supervisor.written()?);
+        let known = self.supervisor.usage();
+        let usage = if self.supervisor.is_committed() { known.or_else(estimate) } else { known };
+        if let Some(usage) = usage {
+            self.exchange.spend(&handle, usage);
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // Whoever leaves early has been charged for what came, too.
+        self.settle();
     }
 }
 
@@ -108,7 +179,7 @@ where
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        let Some(watch) = &mut this.watch else { return Pin::new(&mut this.inner).poll_frame(cx).map_err(Into::into) };
+        let Some(watch) = &mut this.watch else { return Pin::new(&mut this.inner).poll_frame(cx) };
         loop {
             if watch.over {
                 return Poll::Ready(None);
@@ -118,23 +189,19 @@ where
             }
             if let Some(fault) = watch.supervisor.take_failure() {
                 watch.over = true;
-                if let Some(context) = &watch.context {
+                watch.settle();
+                if let Some(context) = &watch.exchange.context {
                     context.interrupted(&fault);
                 }
                 return Poll::Ready(Some(Err(fault.into())));
             }
             if watch.upstream_ended {
                 watch.over = true;
+                watch.settle();
                 return Poll::Ready(watch.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
             }
             if watch.poll_upstream(&mut this.inner, cx).is_pending() {
-                ready!(watch.progress.poll_over(None, cx));
-                // Of an answer that is whole nothing is missed; of another, the rest.
-                watch.upstream_ended = true;
-                if !watch.supervisor.is_finished() {
-                    let message = format!("the answer made no progress for {:?}", watch.progress.idle());
-                    watch.supervisor.end(Some(Fault::new(FaultKind::Timeout, message)));
-                }
+                ready!(watch.poll_stalled(cx));
             }
         }
     }

@@ -9,16 +9,18 @@ use http::{HeaderValue, Response, header, response::Parts};
 use http_body::Body;
 use pin_project_lite::pin_project;
 
-use super::{Exchange, GuardedBody, supervisor::Supervisor};
+use super::{Exchange, GuardedBody, body::Held, supervisor::Supervisor};
 use crate::{
-    BoxError, Credentials, Dialect, Fault, FaultKind, ResponseBody,
-    body::{Collect, collect::CollectError},
+    BoxError, Credentials, Dialect, Fault, FaultKind, ResponseBody, UsageHandle,
+    body::{Coding, Collect, Decoded, UnknownCoding, collect::CollectError},
     dialect::{self, Answer, StreamReader},
-    provider::classify,
+    provider::{classify, dispatch::Metered},
 };
 
 /// How much of an error's body is read.
 const MAX_ERROR: usize = 64 << 10;
+
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
 
 pin_project! {
     /// The response of a [`StreamGuard`](super::StreamGuard).
@@ -35,8 +37,8 @@ pin_project! {
     #[project = StateProjection]
     enum State<F, B> {
         Waiting { #[pin] future: F },
-        Holding { parts: Option<Box<Parts>>, body: Option<GuardedBody<B>> },
-        Collecting { parts: Option<Box<Parts>>, #[pin] body: Collect<B>, what: Collected },
+        Holding { parts: Option<Box<Parts>>, body: Option<GuardedBody<B>>, dialect: Dialect },
+        Collecting { parts: Option<Box<Parts>>, #[pin] body: Collect<Decoded<B>>, what: Collected },
     }
 }
 
@@ -65,35 +67,39 @@ where
             let mut this = self.as_mut().project();
             match this.state.as_mut().project() {
                 StateProjection::Waiting { future } => {
-                    let (parts, body) = ready!(future.poll(cx))?.into_parts();
+                    let (mut parts, body) = ready!(future.poll(cx))?.into_parts();
+                    this.exchange.note_rate_limits(&mut parts);
                     match next(&parts, this.exchange) {
                         Next::Pass => return Poll::Ready(Ok(pass(parts, body))),
                         Next::Fail(fault) => return Poll::Ready(Ok(this.exchange.asker.failure(fault))),
-                        Next::Hold(dialect) => {
-                            let credentials = this.exchange.credentials().cloned().unwrap_or_default();
+                        Next::Hold(dialect, coding) => {
                             let reader = StreamReader::new(dialect, this.exchange.choices());
-                            let settings = &this.exchange.settings;
-                            let supervisor = Supervisor::new(reader, credentials, settings.rules.clone());
-                            let idle = settings.idle;
-                            let body = GuardedBody::watched(body, supervisor, this.exchange.context.take(), idle);
-                            this.state.set(State::Holding { parts: Some(Box::new(parts)), body: Some(body) });
+                            let supervisor = Supervisor::new(reader, &this.exchange.settings)
+                                .with_credentials(this.exchange.credentials().cloned().unwrap_or_default())
+                                .stripping_usage(parts.extensions.remove::<Metered>().is_some());
+                            let usage = UsageHandle::default();
+                            parts.extensions.insert(usage.clone());
+                            let body = decoded(&mut parts, body, coding);
+                            let body = GuardedBody::watched(body, supervisor, this.exchange.clone(), usage);
+                            this.state.set(State::Holding { parts: Some(Box::new(parts)), body: Some(body), dialect });
                         }
-                        Next::Collect(what, limit) => {
-                            let body = Collect::new(body, limit);
+                        Next::Collect(what, limit, coding) => {
+                            let body = Collect::new(decoded(&mut parts, body, coding), limit);
                             this.state.set(State::Collecting { parts: Some(Box::new(parts)), body, what });
                         }
                     }
                 }
-                StateProjection::Holding { parts, body } => {
+                StateProjection::Holding { parts, body, dialect } => {
                     let Some(held) = body else { return Poll::Pending }; // polled after it was ready
-                    let committed = ready!(held.poll_committed(cx));
+                    let held = ready!(held.poll_held(cx));
                     let (Some(mut parts), Some(body)) = (parts.take(), body.take()) else { return Poll::Pending };
-                    return Poll::Ready(Ok(match committed {
-                        Ok(()) => {
+                    return Poll::Ready(Ok(match held {
+                        Ok(Held::Stream) => {
                             // The stream may end with an error, or lose an event that cannot be read.
                             parts.headers.remove(header::CONTENT_LENGTH);
                             Response::from_parts(*parts, ResponseBody::inner(body))
                         }
+                        Ok(Held::Json(json)) => answer(*parts, Ok(json), *dialect, this.exchange),
                         Err(fault) => this.exchange.asker.failure(fault),
                     }));
                 }
@@ -113,8 +119,8 @@ where
 /// What to do with a response, by its head.
 enum Next {
     Pass,
-    Hold(Dialect),
-    Collect(Collected, usize),
+    Hold(Dialect, Option<Coding>),
+    Collect(Collected, usize, Option<Coding>),
     Fail(Fault),
 }
 
@@ -122,35 +128,48 @@ fn next(parts: &Parts, exchange: &Exchange) -> Next {
     if parts.extensions.get::<Fault>().is_some() {
         return Next::Pass;
     }
+    let coding = Coding::of(&parts.headers);
     if parts.status.is_client_error() || parts.status.is_server_error() {
-        return Next::Collect(Collected::Error, MAX_ERROR);
+        return match coding {
+            Ok(coding) => Next::Collect(Collected::Error, MAX_ERROR, coding),
+            // Of one that cannot be read nothing is passed on: it may echo our key.
+            Err(UnknownCoding) => Next::Collect(Collected::Error, 0, None),
+        };
     }
     let Some(dialect) = exchange.dialect else { return Next::Pass };
     if !parts.status.is_success() {
         let message = format!("the provider answered {} instead of an answer", parts.status);
         return Next::Fail(Fault::new(FaultKind::MalformedResponse, message));
     }
-    let encoding = parts.headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
-    if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
-        let message = "the provider compressed its answer though it was asked not to";
+    let Ok(coding) = coding else {
+        let message = "the provider compressed its answer, and in a way that cannot be read here";
         return Next::Fail(Fault::new(FaultKind::MalformedResponse, message));
-    }
+    };
     let content_type = parts.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let is = |kind: &[u8]| content_type.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind));
     // Some servers do not say what they stream.
     if is(b"text/event-stream") || (exchange.streaming() && !is(b"application/json") && !is(b"text/html")) {
-        return Next::Hold(dialect);
+        return Next::Hold(dialect, coding);
     }
-    Next::Collect(Collected::Answer(dialect), exchange.settings.max_answer)
+    Next::Collect(Collected::Answer(dialect), exchange.settings.max_answer, coding)
+}
+
+/// The body as it was before it was compressed, and headers that say so.
+fn decoded<B>(parts: &mut Parts, body: B, coding: Option<Coding>) -> Decoded<B> {
+    if coding.is_some() {
+        parts.headers.remove(header::CONTENT_ENCODING);
+        parts.headers.remove(header::CONTENT_LENGTH);
+    }
+    Decoded::new(body, coding)
 }
 
 fn pass<B>(parts: Parts, body: B) -> Response<ResponseBody<GuardedBody<B>>> {
     Response::from_parts(parts, ResponseBody::inner(GuardedBody::unwatched(body)))
 }
 
-/// An answer in one piece: passed on as it is, if it is one.
+/// An answer in one piece: passed on as it is, if it is one, and as a stream if that was asked for.
 fn answer<B>(
-    parts: Parts,
+    mut parts: Parts,
     body: Result<Bytes, CollectError>,
     dialect: Dialect,
     exchange: &Exchange,
@@ -158,7 +177,26 @@ fn answer<B>(
     let malformed = |message: &'static str| Fault::new(FaultKind::MalformedResponse, message);
     let fault = match body {
         Ok(body) => match dialect::answer(dialect, &body) {
-            Answer::Whole => return Response::from_parts(parts, ResponseBody::whole(body)),
+            Answer::Whole(usage) => {
+                let usage = usage.or_else(|| exchange.estimate(dialect::written(dialect, &body)?));
+                let handle = UsageHandle::default();
+                usage.into_iter().for_each(|usage| exchange.spend(&handle, usage));
+                parts.extensions.insert(handle);
+                if !exchange.streaming() {
+                    return Response::from_parts(parts, ResponseBody::whole(body));
+                }
+                match dialect::as_stream(dialect, &body, exchange.wants_usage()) {
+                    Some(stream) => {
+                        tracing::debug!("the provider sent JSON where a stream was asked for");
+                        parts.headers.remove(header::CONTENT_LENGTH);
+                        parts.headers.insert(header::CONTENT_TYPE, EVENT_STREAM);
+                        return Response::from_parts(parts, ResponseBody::whole(stream));
+                    }
+                    None => {
+                        malformed("the provider answered with JSON that cannot be made the stream that was asked for")
+                    }
+                }
+            }
             Answer::Error => {
                 let none = Credentials::none();
                 classify::in_band(&exchange.settings.rules, &body, exchange.credentials().unwrap_or(&none))
@@ -167,10 +205,10 @@ fn answer<B>(
             Answer::Malformed => malformed("the provider's answer is not JSON, or not all of it"),
         },
         Err(CollectError::TooLong) => malformed("the provider's answer is longer than is allowed here"),
-        Err(CollectError::Body(error)) => {
-            let fault = Fault::from_error(&*error);
-            Fault::new(FaultKind::StreamInterrupted, format!("the answer was cut: {}", fault.message()))
-        }
+        Err(CollectError::Body(error)) => match Fault::from_error(&*error) {
+            fault if fault.kind() == FaultKind::MalformedResponse => fault,
+            fault => Fault::new(FaultKind::StreamInterrupted, format!("the answer was cut: {}", fault.message())),
+        },
     };
     exchange.asker.failure(fault)
 }
@@ -193,6 +231,7 @@ fn error<B>(mut parts: Parts, body: Result<Bytes, CollectError>, exchange: &Exch
     }
     if !whole {
         parts.headers.remove(header::CONTENT_LENGTH);
+        parts.headers.remove(header::CONTENT_ENCODING);
         body = dialect::error_body(exchange.dialect.unwrap_or(Dialect::OpenAiChat), &fault);
     }
     parts.extensions.insert(fault);

@@ -13,40 +13,100 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, response::Parts};
 use http_body::Body;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    BoxError, CircuitAdvice, Credentials, Dialect, Fault, FaultKind, RequestContext, ResponseBody, Target, body::Asker,
+    Attempt, BoxError, CircuitAdvice, Credentials, Dialect, Fault, FaultKind, RateLimitsRegistry, RequestContext,
+    ResponseBody, Target, Usage, UsageHandle,
+    body::{Asker, MAX_EVENT},
     provider::FaultRules,
+    rate_limits,
+    usage::Written,
 };
 
 /// Makes sure that what leaves it has begun to answer or is complete: the incoming half of a
 /// [`ProviderLayer`](super::ProviderLayer).
 ///
 /// - A stream is held back until its first output (text, a tool call, reasoning). What came before it is then forwarded
-///   byte for byte. An error, an end or a cut before it becomes a failed response.
+///   byte for byte. An error, an end or a cut before it becomes a failed response. With [`Commit::Complete`] it is held back
+///   until it is whole, so that this goes for any break.
 /// - Afterwards an error event, a cut, a pause without progress, or an end without a finish reason ends the body with the [`Fault`](crate::Fault) as
 ///   its error, never cleanly. No event waits for the next: only the beginning of one whose end has not come is kept.
 /// - An answer in one piece is collected and checked: truncated, empty or HTML is a fault, and so is an error in a 200.
+/// - JSON where a stream was asked for is turned into the stream that says the same (some servers know no streams), for a
+///   client that expects events cannot read it; unless it is an error, or not all there, which is a fault.
+/// - An answer that is compressed though it was asked not to be is decompressed: gzip and deflate always, Brotli and
+///   Zstandard with the features `brotli` and `zstd`.
 /// - An error's body is read (up to 64 KiB), classified by the provider's own words, and passed on with the fault.
+/// - What the answer cost is in its extensions ([`UsageHandle`]) and in the [log](crate::Attempt::usage) when it ends; what
+///   is left of the provider's limits ([`RateLimits`](crate::RateLimits)) at once.
+///
+/// # Memory
+///
+/// Of a stream at most 1 MiB is held before its first output (with [`Commit::Complete`], the longest answer, 32 MiB), and the
+/// beginning of one event ([16 MiB](Self::with_max_event)); of an answer in one piece, the longest answer. What is longer is a
+/// fault.
 #[derive(Clone, Debug)]
 pub struct StreamGuardLayer {
     max_answer: usize,
+    max_event: usize,
     idle: Duration,
+    commit: Commit,
     rules: FaultRules,
+    rate_limits: Option<RateLimitsRegistry>,
+}
+
+/// When a stream is let through, and can no longer be answered by another target unseen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Commit {
+    /// With its first output.
+    #[default]
+    FirstOutput,
+    /// When it is whole: whatever breaks before is an ordinary failed response. The client waits for all of it, so that a
+    /// [`TimeoutLayer`](crate::TimeoutLayer) around this should give the first output as long as a whole answer.
+    Complete,
 }
 
 impl StreamGuardLayer {
     /// With answers in one piece of up to 32 MiB, and streams that pause for up to 60 s.
     #[must_use]
     pub const fn new() -> Self {
-        StreamGuardLayer { max_answer: 32 << 20, idle: Duration::from_secs(60), rules: FaultRules::NONE }
+        StreamGuardLayer {
+            max_answer: 32 << 20,
+            max_event: MAX_EVENT,
+            idle: Duration::from_secs(60),
+            commit: Commit::FirstOutput,
+            rules: FaultRules::NONE,
+            rate_limits: None,
+        }
     }
 
-    /// How many bytes an answer in one piece may have; a longer one is a fault.
+    /// When a stream is let through. Default: with its first output.
+    #[must_use]
+    pub const fn with_commit(mut self, commit: Commit) -> Self {
+        self.commit = commit;
+        self
+    }
+
+    /// How many bytes one event of a stream may have; a longer one is a fault. Default: 16 MiB.
+    #[must_use]
+    pub const fn with_max_event(mut self, bytes: usize) -> Self {
+        self.max_event = bytes;
+        self
+    }
+
+    /// Keeps what the providers' headers say of their rate limits where others can read it.
+    #[must_use]
+    pub fn with_rate_limits(mut self, registry: RateLimitsRegistry) -> Self {
+        self.rate_limits = Some(registry);
+        self
+    }
+
+    /// How many bytes an answer may have that is collected; a longer one is a fault.
     #[must_use]
     pub const fn with_max_answer(mut self, bytes: usize) -> Self {
         self.max_answer = bytes;
@@ -145,6 +205,37 @@ impl Exchange {
     fn streaming(&self) -> bool {
         let outline = self.context.as_ref().and_then(RequestContext::outline);
         outline.is_some_and(|outline| outline.streaming())
+    }
+
+    /// Whether the client asked for a stream that tells its usage.
+    fn wants_usage(&self) -> bool {
+        let outline = self.context.as_ref().and_then(RequestContext::outline);
+        outline.is_some_and(|outline| outline.wants_usage())
+    }
+
+    fn attempt(&self) -> Option<&Attempt> {
+        self.context.as_ref()?.attempt()
+    }
+
+    /// What an answer of that length probably cost.
+    fn estimate(&self, written: Written) -> Option<Usage> {
+        let needs = self.context.as_ref().and_then(RequestContext::requirements);
+        Some(written.estimate(needs.map_or(0, |needs| needs.input_tokens)))
+    }
+
+    /// Says what the answer cost, to whoever has the response and in the log.
+    fn spend(&self, handle: &UsageHandle, usage: Usage) {
+        handle.fill(usage);
+        self.attempt().into_iter().for_each(|attempt| attempt.spend(usage));
+    }
+
+    /// Keeps what the headers say of the provider's limits.
+    fn note_rate_limits(&self, parts: &mut Parts) {
+        let Some(limits) = rate_limits::note(&parts.headers, &mut parts.extensions) else { return };
+        let provider = self.context.as_ref().and_then(RequestContext::target).and_then(Target::provider);
+        if let (Some(registry), Some(provider)) = (&self.settings.rate_limits, provider) {
+            registry.record(provider.name(), limits);
+        }
     }
 
     /// The fault, blamed on nobody where the client chose what it is about: its next choice, or another client's, may be fine.

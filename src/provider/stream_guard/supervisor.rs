@@ -2,13 +2,15 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
+use super::{Commit, StreamGuardLayer};
 use crate::{
-    Credentials, Fault, FaultKind,
+    Credentials, Fault, FaultKind, Usage,
     body::{EventStream, Oversized},
     dialect::{StreamEvent, StreamReader},
     provider::{FaultRules, classify},
+    usage::Written,
 };
 
 /// How many bytes may come before a stream's first output.
@@ -21,9 +23,16 @@ pub(super) struct Supervisor {
     credentials: Credentials,
     rules: FaultRules,
     events: EventStream,
+    opening: Opening,
+    /// Whether a chunk that tells nothing but usage is kept from the client, who did not ask for it.
+    strips_usage: bool,
     /// Whole events that were not taken yet.
     ready: VecDeque<Bytes>,
     held: usize,
+    /// How much may be held.
+    most_held: usize,
+    /// Nothing has been let through.
+    holding: bool,
     /// Output came, or the answer is whole without any.
     committed: bool,
     /// The answer is whole.
@@ -31,6 +40,17 @@ pub(super) struct Supervisor {
     /// Nothing comes behind what came.
     terminated: bool,
     failure: Option<Fault>,
+}
+
+/// How the answer began.
+#[derive(Debug)]
+enum Opening {
+    /// Not at all, or with white space.
+    Unseen,
+    /// As it should.
+    Events,
+    /// As JSON.
+    Json { text: BytesMut, whole: bool },
 }
 
 /// Whether what came brought the answer on.
@@ -43,18 +63,60 @@ pub(super) enum Progress {
 }
 
 impl Supervisor {
-    pub(super) fn new(reader: StreamReader, credentials: Credentials, rules: FaultRules) -> Self {
+    pub(super) fn new(reader: StreamReader, settings: &StreamGuardLayer) -> Self {
         Supervisor {
             reader,
-            credentials,
-            rules,
-            events: EventStream::default(),
+            credentials: Credentials::none(),
+            rules: settings.rules.clone(),
+            events: EventStream::with_max_event(settings.max_event),
+            opening: Opening::Unseen,
+            strips_usage: false,
             ready: VecDeque::new(),
             held: 0,
+            most_held: match settings.commit {
+                Commit::FirstOutput => MAX_PREAMBLE,
+                Commit::Complete => settings.max_answer,
+            },
+            holding: true,
             committed: false,
             finished: false,
             terminated: false,
             failure: None,
+        }
+    }
+
+    /// Redacts these from what it tells.
+    pub(super) fn with_credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = credentials;
+        self
+    }
+
+    /// Whether it keeps the chunk that tells nothing but usage.
+    pub(super) fn stripping_usage(mut self, strips_usage: bool) -> Self {
+        self.strips_usage = strips_usage;
+        self
+    }
+
+    /// From now on the client takes what is ready.
+    pub(super) fn release(&mut self) {
+        self.holding = false;
+    }
+
+    /// What the provider says that the answer cost.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        self.reader.usage()
+    }
+
+    /// How much of the answer came, where that can be told.
+    pub(super) fn written(&self) -> Option<Written> {
+        self.reader.written()
+    }
+
+    /// What came in the place of a stream, once it is all there.
+    pub(super) fn take_json(&mut self) -> Option<Bytes> {
+        match &mut self.opening {
+            Opening::Json { text, whole: true } => Some(std::mem::take(text).freeze()),
+            _ => None,
         }
     }
 
@@ -85,21 +147,60 @@ impl Supervisor {
 
     /// Takes in what the upstream sent.
     pub(super) fn push(&mut self, frame: Bytes) -> Progress {
+        if !matches!(self.opening, Opening::Events) {
+            self.open(&frame);
+            if let Opening::Json { text, .. } = &mut self.opening {
+                text.extend_from_slice(&frame);
+                self.held = text.len();
+                self.check_held();
+                return Progress::None;
+            }
+        }
         let progress = match self.events.push(frame) {
             Ok(whole) => self.read(whole),
             Err(Oversized) => {
-                self.fail(Fault::new(FaultKind::MalformedResponse, "an event of the stream has no end"));
+                self.fail(Fault::new(
+                    FaultKind::MalformedResponse,
+                    "an event of the stream is longer than is allowed here",
+                ));
                 Progress::None
             }
         };
-        if !self.committed && self.held > MAX_PREAMBLE {
-            self.fail(Fault::new(FaultKind::MalformedResponse, "the stream goes on without any output"));
-        }
+        self.check_held();
         progress
+    }
+
+    /// Looks at how the answer begins: a line of an event stream has no use for a brace or an angle bracket there.
+    fn open(&mut self, frame: &[u8]) {
+        if !matches!(self.opening, Opening::Unseen) {
+            return;
+        }
+        match frame.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            None => {}
+            Some(b'{') => self.opening = Opening::Json { text: BytesMut::new(), whole: false },
+            Some(b'<') => {
+                self.fail(Fault::new(FaultKind::MalformedResponse, "the provider's answer is a page, not a stream"))
+            }
+            Some(_) => self.opening = Opening::Events,
+        }
+    }
+
+    fn check_held(&mut self) {
+        if self.holding && self.held > self.most_held {
+            let message = match self.committed {
+                false => "the stream goes on without any output",
+                true => "the provider's answer is longer than is allowed here",
+            };
+            self.fail(Fault::new(FaultKind::MalformedResponse, message));
+        }
     }
 
     /// The upstream has ended the stream; with an error, if it broke.
     pub(super) fn end(&mut self, error: Option<Fault>) {
+        if let (Opening::Json { whole, .. }, None) = (&mut self.opening, &error) {
+            *whole = true;
+            return;
+        }
         let rest = self.events.finish();
         if !rest.is_empty() {
             self.read_rest(rest);
@@ -145,11 +246,15 @@ impl Supervisor {
         if self.failure.is_some() {
             return progress;
         }
-        // Bytes from `from` to `seen` are to be forwarded.
-        let (mut from, mut seen) = (0, 0);
-        for (data, end) in self.events.events(&whole) {
+        // What is not left out is forwarded with all that stands before it.
+        let mut from = 0;
+        for (data, place) in self.events.events(&whole) {
             match self.reader.event(&data) {
-                StreamEvent::Preamble => {}
+                StreamEvent::Usage if self.strips_usage => {
+                    self.forward(whole.slice(from..place.start));
+                    from = place.end;
+                }
+                StreamEvent::Preamble | StreamEvent::Usage => {}
                 StreamEvent::Output => (self.committed, progress) = (true, Progress::Made),
                 StreamEvent::Finish => {
                     (self.committed, self.finished, progress) = (true, true, Progress::Made);
@@ -160,7 +265,7 @@ impl Supervisor {
                 }
                 StreamEvent::Error if !self.finished => {
                     let fault = classify::in_band(&self.rules, &data, &self.credentials);
-                    self.forward(whole.slice(from..seen));
+                    self.forward(whole.slice(from..place.start));
                     self.fail(fault);
                     return progress;
                 }
@@ -168,12 +273,11 @@ impl Supervisor {
                 StreamEvent::Error if !self.credentials.are_in(&data) => {}
                 StreamEvent::Error | StreamEvent::Malformed => {
                     // One bad event does not make a bad answer; what it was is lost, and said to be.
-                    tracing::warn!(bytes = end - seen, "left out an event of a stream that cannot be read");
-                    self.forward(whole.slice(from..seen));
-                    from = end;
+                    tracing::warn!(bytes = place.len(), "left out an event of a stream that cannot be read");
+                    self.forward(whole.slice(from..place.start));
+                    from = place.end;
                 }
             }
-            seen = end;
         }
         self.forward(whole.slice(from..));
         progress
@@ -181,7 +285,8 @@ impl Supervisor {
 
     fn forward(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
-            self.held += bytes.len();
+            // The handle counts too: a stream may come byte by byte.
+            self.held += bytes.len() + size_of::<Bytes>();
             self.ready.push_back(bytes);
         }
     }
@@ -199,7 +304,7 @@ mod tests {
 
     fn supervise(events: &[&str]) -> Supervisor {
         let reader = StreamReader::new(Dialect::OpenAiChat, 1);
-        let mut supervisor = Supervisor::new(reader, Credentials::none(), FaultRules::default());
+        let mut supervisor = Supervisor::new(reader, &StreamGuardLayer::new());
         events.iter().for_each(|event| _ = supervisor.push(Bytes::from(format!("{event}\n\n"))));
         supervisor
     }
@@ -304,6 +409,46 @@ mod tests {
     fn an_event_that_cannot_be_read_is_left_out() {
         let mut supervisor = supervise(&[ROLE, "data: {\"choices\":[", TEXT]);
         assert_eq!(forwarded(&mut supervisor), format!("{ROLE}\n\n{TEXT}\n\n"));
+    }
+
+    const USAGE: &str = r#"data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#;
+
+    #[test]
+    fn usage_is_read_and_kept_only_from_a_client_who_did_not_ask_for_it() {
+        for (strips, forwarded_usage) in [(false, format!("{USAGE}\n\n")), (true, String::new())] {
+            let mut supervisor = supervise(&[]).stripping_usage(strips);
+            supervisor.push(Bytes::from(format!("{TEXT}\n\n{STOP}\n\n{USAGE}\n\ndata: [DONE]\n\n")));
+            let expected = format!("{TEXT}\n\n{STOP}\n\n{forwarded_usage}data: [DONE]\n\n");
+            assert_eq!(forwarded(&mut supervisor), expected);
+            assert_eq!(supervisor.usage().unwrap().input, 3);
+        }
+    }
+
+    #[test]
+    fn json_in_the_place_of_a_stream_is_collected_and_a_page_is_no_answer() {
+        for frames in [&["{\"a\":", "1}"][..], &[" \r\n", "{\"a\":1}"]] {
+            let mut supervisor = supervise(&[]);
+            frames.iter().for_each(|frame| _ = supervisor.push(Bytes::from_static(frame.as_bytes())));
+            assert_eq!(supervisor.take_json(), None, "not before its end");
+            supervisor.end(None);
+            assert_eq!(supervisor.take_failure(), None);
+            assert!(supervisor.take_json().unwrap().ends_with(b"1}"));
+        }
+        let mut cut = supervise(&[]);
+        cut.push(Bytes::from_static(b"{\"a\""));
+        cut.end(Some(Fault::new(FaultKind::ConnectionLost, "reset")));
+        assert_eq!(cut.take_failure().unwrap().kind(), FaultKind::StreamInterrupted);
+        assert_eq!(supervise(&["<html>"]).take_failure().unwrap().kind(), FaultKind::MalformedResponse);
+    }
+
+    #[test]
+    fn an_answer_that_is_held_whole_is_bounded() {
+        let settings = StreamGuardLayer::new().with_commit(Commit::Complete).with_max_answer(1000);
+        let mut supervisor = Supervisor::new(StreamReader::new(Dialect::OpenAiChat, 1), &settings);
+        (0..9).for_each(|_| _ = supervisor.push(Bytes::from(format!("{TEXT}\n\n"))));
+        assert_eq!(supervisor.take_failure(), None);
+        (0..2).for_each(|_| _ = supervisor.push(Bytes::from(format!("{TEXT}\n\n"))));
+        assert_eq!(supervisor.take_failure().unwrap().kind(), FaultKind::MalformedResponse);
     }
 
     #[test]

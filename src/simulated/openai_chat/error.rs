@@ -146,6 +146,14 @@ impl ApiError {
         .code("unsupported_parameter")
     }
 
+    /// As Anthropic words it; OpenAI takes what it is given.
+    pub(super) fn prefill_refused() -> Self {
+        Self::invalid(
+            "This model does not support assistant message prefill. The conversation must end with a user message.",
+        )
+        .param("messages")
+    }
+
     pub(super) fn bad_request() -> Self {
         Self::invalid(
             "Invalid 'temperature': decimal above maximum value. Expected a value <= 2, but got 3.0 \

@@ -32,10 +32,11 @@ fn healthy(server: &Server, parts: &Parts, body: &Bytes) -> Result<Outcome, ApiE
     let post = parts.method == Method::POST;
     let rendered = match path {
         "/v1/chat/completions" if post => {
-            let asked = request::parse(body)?;
-            let answer = Answer::to(&asked, settings);
+            let manner = server.manner();
+            let asked = request::parse(body, manner.refuses_prefill)?;
+            let answer = Answer::to(&asked, settings, manner.continuation);
             let stamp = render::Stamp::new(server);
-            if asked.stream {
+            if asked.stream && !manner.style.json {
                 Rendered::Stream(render::events(&asked, &answer, &stamp, server))
             } else {
                 Rendered::Whole(text(&render::whole(&asked, &answer, &stamp, server)))

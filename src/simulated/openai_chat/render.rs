@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::{DONE, event};
-use crate::simulated::answer::{Answer, Asked, Events, json_pieces, now};
+use crate::simulated::answer::{Answer, Asked, Events, Part, json_pieces, now, text_pieces, tokens};
 use crate::simulated::server::Server;
 
 const FINGERPRINT: &str = "fp_51a0a7ed00";
@@ -37,6 +37,9 @@ pub(super) fn whole(asked: &Asked, answer: &Answer, stamp: &Stamp, server: &Serv
             message["tool_calls"] = calls.iter().map(call).collect();
         }
     }
+    if let Some(reasoning) = asked.reasoning() {
+        message["reasoning_content"] = reasoning.into();
+    }
     json!({
         "id": stamp.id,
         "object": "chat.completion",
@@ -58,27 +61,31 @@ pub(super) fn events(asked: &Asked, answer: &Answer, stamp: &Stamp, server: &Ser
     let most = server.settings.chunks;
     let delta = |delta: Value| chunk(asked, stamp, delta, Value::Null);
     let mut events = Events::default();
+    events.opening.push(delta(match answer {
+        Answer::Text(_) | Answer::Json(_) => json!({"role": "assistant", "content": "", "refusal": null}),
+        Answer::Calls(_) => json!({"role": "assistant", "content": null}),
+    }));
+    for piece in asked.reasoning().iter().flat_map(|reasoning| text_pieces(reasoning, most)) {
+        events.output.push((Part::Reasoning, delta(json!({"reasoning_content": piece}))));
+    }
     match answer {
         Answer::Text(_) | Answer::Json(_) => {
-            events.opening.push(delta(json!({"role": "assistant", "content": "", "refusal": null})));
+            let part = if matches!(answer, Answer::Json(_)) { Part::StructuredOutput } else { Part::Text };
             for piece in answer.text_pieces(most) {
-                events.output.push(delta(json!({"content": piece})));
+                events.output.push((part, delta(json!({"content": piece}))));
             }
         }
         Answer::Calls(calls) => {
-            events.opening.push(delta(json!({"role": "assistant", "content": null})));
+            let mut send = |call: Value| events.output.push((Part::ToolCall, delta(json!({"tool_calls": [call]}))));
             for (index, call) in calls.iter().enumerate() {
-                events.output.push(delta(json!({"tool_calls": [{
+                send(json!({
                     "index": index,
                     "id": call_id(server),
                     "type": "function",
                     "function": {"name": call.name, "arguments": ""},
-                }]})));
+                }));
                 for piece in json_pieces(&call.arguments, most) {
-                    events.output.push(delta(json!({"tool_calls": [{
-                        "index": index,
-                        "function": {"arguments": piece},
-                    }]})));
+                    send(json!({"index": index, "function": {"arguments": piece}}));
                 }
             }
         }
@@ -129,14 +136,15 @@ fn finish_reason(answer: &Answer) -> &'static str {
 }
 
 fn usage(asked: &Asked, answer: &Answer) -> Value {
-    let (prompt, completion) = (asked.prompt_tokens, answer.tokens());
+    let reasoning = asked.reasoning().map_or(0, |reasoning| tokens(&reasoning));
+    let (prompt, completion) = (asked.prompt_tokens, answer.tokens() + reasoning);
     json!({
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
         "completion_tokens_details": {
-            "reasoning_tokens": 0,
+            "reasoning_tokens": reasoning,
             "audio_tokens": 0,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,

@@ -6,7 +6,7 @@ use super::ApiError;
 use crate::simulated::answer::{Asked, Format, Tool, ToolChoice, Turn, tokens};
 
 /// Reads a request, or says what OpenAI says about it.
-pub(super) fn parse(body: &[u8]) -> Result<Asked, ApiError> {
+pub(super) fn parse(body: &[u8], refuses_prefill: bool) -> Result<Asked, ApiError> {
     let request: Value = serde_json::from_slice(body).map_err(|_| ApiError::not_json())?;
     if !request.is_object() {
         return Err(ApiError::not_json());
@@ -19,6 +19,9 @@ pub(super) fn parse(body: &[u8]) -> Result<Asked, ApiError> {
         Some(other) => return Err(wrong_type("model", "a string", other)),
     };
     let messages = messages(&request)?;
+    if refuses_prefill && is_prefilled(messages) {
+        return Err(ApiError::prefill_refused());
+    }
     Ok(Asked {
         model,
         stream: flag(&request, "/stream").unwrap_or(false),
@@ -28,6 +31,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Asked, ApiError> {
         choice: choice(&request),
         parallel: flag(&request, "/parallel_tool_calls").unwrap_or(true),
         format: format(&request),
+        reasons: reasons(&request),
         prompt_tokens: 3 + messages.iter().map(|message| 4 + tokens(&said(message))).sum::<usize>(),
     })
 }
@@ -68,15 +72,37 @@ fn flag(request: &Value, pointer: &str) -> Option<bool> {
 
 fn turn(messages: &[Value]) -> Turn {
     let role = |message: &Value| message.get("role").and_then(Value::as_str).map(str::to_owned);
+    let is = |message: &Value, roles: &[&str]| role(message).is_some_and(|role| roles.contains(&&*role));
+    // The answer that was begun, if one was, with the instruction to continue it or without.
+    let begun = match messages {
+        [.., begun] if is(begun, &["assistant"]) => Some((begun, 1)),
+        [.., begun, instruction]
+            if is(begun, &["assistant"])
+                && is(instruction, &["user", "system", "developer"])
+                && said(instruction).to_lowercase().contains("continu") =>
+        {
+            Some((begun, 2))
+        }
+        _ => None,
+    };
+    if let Some((begun, last)) = begun.filter(|(begun, _)| !said(begun).is_empty()) {
+        return Turn::Begun { answer: said(begun), to: Box::new(turn(&messages[..messages.len() - last])) };
+    }
     let last = messages.last();
     match last.and_then(role).as_deref() {
         Some("user") => Turn::User(last.map(said).unwrap_or_default()),
         Some("tool" | "function") => Turn::ToolResult(last.map(said).unwrap_or_default()),
         _ => {
-            let user = messages.iter().rev().find(|message| role(message).as_deref() == Some("user"));
+            let user = messages.iter().rev().find(|message| is(message, &["user"]));
             Turn::Other(user.map(said).unwrap_or_default())
         }
     }
+}
+
+/// Whether the last message is the assistant's, and says something.
+fn is_prefilled(messages: &[Value]) -> bool {
+    let last = messages.last();
+    last.is_some_and(|last| last.get("role").and_then(Value::as_str) == Some("assistant") && !said(last).is_empty())
 }
 
 /// The text of a message, whose content is a string or a list of parts.
@@ -111,6 +137,12 @@ fn choice(request: &Value) -> ToolChoice {
     }
 }
 
+fn reasons(request: &Value) -> bool {
+    // OpenAI's way to ask for it, and OpenRouter's.
+    let effort = request.get("reasoning_effort").or_else(|| request.pointer("/reasoning/effort"));
+    effort.and_then(Value::as_str).is_some_and(|effort| effort != "none")
+}
+
 fn format(request: &Value) -> Format {
     match request.pointer("/response_format/type").and_then(Value::as_str) {
         Some("json_object") => Format::JsonObject,
@@ -129,7 +161,7 @@ mod tests {
     use super::*;
 
     fn refused(body: &str) -> Value {
-        parse(body.as_bytes()).unwrap_err().body()["error"].clone()
+        parse(body.as_bytes(), false).unwrap_err().body()["error"].clone()
     }
 
     #[test]
@@ -155,7 +187,7 @@ mod tests {
     fn parts_and_roles() {
         let asked = |messages: Value| {
             let body = json!({"model": "m", "messages": messages}).to_string();
-            parse(body.as_bytes()).unwrap().turn
+            parse(body.as_bytes(), false).unwrap().turn
         };
         let parts = json!([{"role": "user", "content": [
             {"type": "text", "text": "one "},
@@ -166,7 +198,14 @@ mod tests {
         let prefilled = json!([
             {"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"},
         ]);
-        assert_eq!(asked(prefilled), Turn::Other("hi".to_owned()));
+        let begun = || Turn::Begun { answer: "ho".to_owned(), to: Box::new(Turn::User("hi".to_owned())) };
+        assert_eq!(asked(prefilled), begun());
+        let instructed = |last: &str| {
+            json!([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"},
+                   {"role": "user", "content": last}])
+        };
+        assert_eq!(asked(instructed("Please CONTINUE where it ends.")), begun());
+        assert_eq!(asked(instructed("And now?")), Turn::User("And now?".to_owned()));
         let tool = json!([{"role": "tool", "tool_call_id": "c", "content": "42"}]);
         assert_eq!(asked(tool), Turn::ToolResult("42".to_owned()));
         assert_eq!(asked(json!([7])), Turn::Other(String::new()));

@@ -3,6 +3,7 @@
 mod answers;
 mod connections;
 mod faults;
+mod streams;
 
 use std::io;
 use std::time::Duration;

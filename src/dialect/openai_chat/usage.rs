@@ -1,0 +1,84 @@
+//! What a chat completion says of its tokens.
+
+use crate::{
+    Usage,
+    dialect::json_scan::{Malformed, Value},
+    usage::Written,
+};
+
+/// Reads a `usage`; `None` where it counts nothing.
+pub(crate) fn read(value: &Value<'_>) -> Option<Usage> {
+    let mut usage = Usage::default();
+    let mut counts = false;
+    for (key, value) in value.members().filter_map(Result::ok) {
+        let number = value.as_u64();
+        counts |= number.is_some();
+        match &*key {
+            "prompt_tokens" => usage.input = number.unwrap_or(0),
+            "completion_tokens" => usage.output = number.unwrap_or(0),
+            "prompt_tokens_details" => {
+                usage.cached_input = count(&value, "cached_tokens").unwrap_or(usage.cached_input)
+            }
+            // DeepSeek's and Moonshot's names for it.
+            "prompt_cache_hit_tokens" | "cached_tokens" => usage.cached_input = number.unwrap_or(usage.cached_input),
+            "completion_tokens_details" => usage.reasoning = count(&value, "reasoning_tokens").unwrap_or(0),
+            _ => {}
+        }
+    }
+    counts.then_some(usage)
+}
+
+fn count(details: &Value<'_>, name: &str) -> Option<u64> {
+    details.member(name)?.as_u64()
+}
+
+/// Adds what a message, or a piece of one, says.
+pub(crate) fn add_written(written: &mut Written, key: &str, value: &Value<'_>) -> Result<(), Malformed> {
+    let text = |value: &Value<'_>| if value.is_string() { value.json().len() as u64 - 2 } else { 0 };
+    match key {
+        "content" | "refusal" => written.all += text(value),
+        "reasoning" | "reasoning_content" => {
+            written.all += text(value);
+            written.reasoning += text(value);
+        }
+        "tool_calls" => {
+            for call in value.elements() {
+                let Some(function) = call?.member("function") else { continue };
+                let parts = ["name", "arguments"].into_iter().filter_map(|part| function.member(part));
+                written.all += parts.map(|part| text(&part)).sum::<u64>();
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(text: &str) -> Option<Usage> {
+        read(&Value::whole(text.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn openais_usage_and_its_details_are_read() {
+        let openai = r#"{"prompt_tokens":20,"completion_tokens":9,"total_tokens":29,
+            "prompt_tokens_details":{"cached_tokens":8,"audio_tokens":0},
+            "completion_tokens_details":{"reasoning_tokens":4}}"#;
+        let expected = Usage { input: 20, cached_input: 8, output: 9, reasoning: 4, estimated: false };
+        assert_eq!(usage(openai), Some(expected));
+        let deepseek =
+            r#"{"prompt_tokens":20,"completion_tokens":9,"prompt_cache_hit_tokens":8,"prompt_tokens_details":null}"#;
+        assert_eq!(usage(deepseek), Some(Usage { reasoning: 0, ..expected }));
+    }
+
+    #[test]
+    fn what_counts_nothing_is_no_usage() {
+        for text in
+            ["null", "{}", "7", r#"{"prompt_tokens":"many"}"#, r#"{"prompt_tokens_details":{"cached_tokens":8}}"#]
+        {
+            assert_eq!(usage(text), None, "{text}");
+        }
+    }
+}

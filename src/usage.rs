@@ -1,0 +1,99 @@
+//! What an answer cost, in tokens.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+/// The tokens of one answer, as the provider counts them, or estimated where it does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Tokens of the request, those that came from the provider's cache included.
+    pub input: u64,
+    /// How many of them came from the provider's cache.
+    pub cached_input: u64,
+    /// Tokens of the answer, reasoning included.
+    pub output: u64,
+    /// How many of them were reasoning.
+    pub reasoning: u64,
+    /// Whether the provider did not say, and this is [one token for four bytes](crate::dialect#token-estimate).
+    pub estimated: bool,
+}
+
+/// The [`Usage`] of an answer, in the extensions of its response: known once the body has ended, broken off or been
+/// dropped.
+///
+/// ```
+/// use tower_failover::UsageHandle;
+///
+/// let response = http::Response::new(());
+/// // After its body has been read:
+/// if let Some(usage) = response.extensions().get::<UsageHandle>().and_then(UsageHandle::get) {
+///     println!("{} tokens in, {} out", usage.input, usage.output);
+/// }
+/// ```
+#[derive(Clone, Default)]
+pub struct UsageHandle(Arc<OnceLock<Usage>>);
+
+impl UsageHandle {
+    /// The usage; `None` while the body runs, and for an answer of which nothing is known.
+    #[must_use]
+    pub fn get(&self) -> Option<Usage> {
+        self.0.get().copied()
+    }
+
+    /// Says what it was. The first word counts.
+    pub(crate) fn fill(&self, usage: Usage) {
+        let _ = self.0.set(usage);
+    }
+}
+
+impl fmt::Debug for UsageHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("UsageHandle").field(&self.get()).finish()
+    }
+}
+
+/// How much of an answer was seen, in bytes of its text: what an estimate is made from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Everything, reasoning included.
+    pub(crate) all: u64,
+    pub(crate) reasoning: u64,
+}
+
+impl Written {
+    /// What that probably was in tokens, for a request of so many.
+    pub(crate) fn estimate(self, input: u64) -> Usage {
+        const BYTES_PER_TOKEN: u64 = 4;
+        Usage {
+            input,
+            cached_input: 0,
+            output: self.all.div_ceil(BYTES_PER_TOKEN),
+            reasoning: self.reasoning.div_ceil(BYTES_PER_TOKEN),
+            estimated: true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clones_share_what_is_filled_in_once() {
+        let handle = UsageHandle::default();
+        let clone = handle.clone();
+        assert_eq!(clone.get(), None);
+        handle.fill(Usage { input: 1, ..Usage::default() });
+        handle.fill(Usage { input: 2, ..Usage::default() });
+        assert_eq!(clone.get().unwrap().input, 1);
+    }
+
+    #[test]
+    fn an_estimate_is_marked_and_rounds_up() {
+        let usage = Written { all: 9, reasoning: 1 }.estimate(7);
+        assert_eq!(usage, Usage { input: 7, cached_input: 0, output: 3, reasoning: 1, estimated: true });
+    }
+}
