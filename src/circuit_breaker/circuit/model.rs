@@ -295,7 +295,7 @@ struct Pair {
 
 impl Pair {
     fn admit(&mut self, last_resort: bool) -> Result<(), TestCaseError> {
-        let refused = match self.circuit.admit(last_resort) {
+        let refused = match self.circuit.admit(last_resort).map(Permit::waiting) {
             Ok(permit) => {
                 self.permits.push(permit);
                 Ok(())
