@@ -56,7 +56,7 @@ impl<B> GuardedBody<B> {
     pub(super) fn watched(inner: Decoded<B>, supervisor: Supervisor, exchange: Exchange, usage: UsageHandle) -> Self {
         let watch = Watch {
             supervisor,
-            progress: IdleTimer::new(exchange.settings.idle),
+            progress: IdleTimer::new(exchange.settings.first_output),
             exchange,
             usage: Some(usage),
             trailers: None,
@@ -85,9 +85,8 @@ where
                 watch.usage = None;
                 return Poll::Ready(Ok(Held::Json(json)));
             }
-            let has_begun = watch.supervisor.is_committed();
             let let_through = match watch.exchange.settings.commit {
-                Commit::FirstOutput => has_begun,
+                Commit::FirstOutput => watch.supervisor.is_committed(),
                 Commit::Complete => watch.supervisor.is_over() || watch.upstream_ended,
             };
             if let_through {
@@ -95,7 +94,7 @@ where
                 return Poll::Ready(Ok(Held::Stream));
             }
             if watch.poll_upstream(&mut self.inner, cx).is_pending() {
-                if !has_begun {
+                if watch.exchange.settings.commit == Commit::FirstOutput {
                     // How long that may take is for a timeout around this.
                     return Poll::Pending;
                 }
@@ -114,8 +113,12 @@ impl Watch {
         match ready!(Pin::new(inner).poll_frame(cx)) {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
+                    let had_begun = self.supervisor.is_committed();
                     let (was_finished, was_over) = (self.supervisor.is_finished(), self.supervisor.is_over());
                     let progress = self.supervisor.push(data);
+                    if self.supervisor.is_committed() && !had_begun {
+                        self.progress = IdleTimer::new(self.exchange.settings.idle);
+                    }
                     if self.supervisor.is_over() && !was_over {
                         self.progress.tighten(CONNECTION_END);
                     } else if self.supervisor.is_finished() && !was_finished {
@@ -123,6 +126,7 @@ impl Watch {
                     } else if progress == Progress::Made {
                         self.progress.touch();
                     }
+                    self.upstream_ended |= self.supervisor.is_abandoned();
                 }
                 Err(frame) => self.trailers = frame.into_trailers().ok(),
             },
