@@ -54,7 +54,8 @@
 //! # Features
 //!
 //! The layers need none. `simulated` has simulated providers with switchable faults, `config` the gateway's configuration
-//! file, `gateway` the gateway itself (and both others).
+//! file, `gateway` the gateway itself (and both others). Answers that come compressed unasked are read if it is with gzip or
+//! deflate; with `brotli` and `zstd`, those too.
 //!
 //! [`tower`]: https://docs.rs/tower
 #![forbid(unsafe_code)]

@@ -50,10 +50,12 @@ impl IdleTimer {
         let until = deadline.map_or(until, |deadline| deadline.instant().min(until));
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
         loop {
-            ready!(timer.as_mut().poll(cx));
+            // By the clock, for a timer rings up to a millisecond late: of two bounds in one body the one that was passed
+            // first must be the one that is told, though the other's timer rings for an earlier sign of life.
             if until <= Instant::now() {
                 return Poll::Ready(());
             }
+            ready!(timer.as_mut().poll(cx));
             timer.as_mut().reset(until);
         }
     }
@@ -62,5 +64,27 @@ impl IdleTimer {
 impl fmt::Debug for IdleTimer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IdleTimer").field("idle", &self.idle).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_bounds_the_one_that_was_passed_first_is_told_whichever_timer_rings() {
+        let ten = Duration::from_millis(10);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut later = IdleTimer::new(ten);
+        assert!(later.poll_over(None, &mut cx).is_pending());
+        tokio::time::advance(Duration::from_micros(300)).await;
+        let mut sooner = IdleTimer::new(ten);
+        assert!(sooner.poll_over(None, &mut cx).is_pending());
+        tokio::time::advance(Duration::from_micros(100)).await;
+        later.touch();
+        // The later one's timer was set for an earlier sign of life, and has rung; the sooner one's has not.
+        tokio::time::advance(Duration::from_micros(10_050)).await;
+        assert!(sooner.poll_over(None, &mut cx).is_ready());
     }
 }

@@ -62,6 +62,7 @@ impl RouteConfig {
             _ => timeout.first_output,
         };
         let provider = ProviderLayer::new()
+            .with_first_output(timeout.first_output)
             .with_idle(timeout.idle)
             .with_commit(*commit)
             .with_meter_streams(*meter_streams)

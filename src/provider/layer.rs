@@ -29,6 +29,14 @@ impl ProviderLayer {
         self
     }
 
+    /// How long a stream that is let through [when it is whole](Commit::Complete) may be without its first output. Default:
+    /// 60 s.
+    #[must_use]
+    pub fn with_first_output(mut self, first_output: Duration) -> Self {
+        self.stream_guard = self.stream_guard.with_first_output(first_output);
+        self
+    }
+
     /// Whether streams are asked for their usage that would tell none (`stream_options.include_usage`). The chunk that tells
     /// it is taken out again; that the others then say `"usage":null` is left. Default: no, and usage that is not told is
     /// estimated. Some servers refuse what they do not know.

@@ -56,7 +56,7 @@ impl<B> GuardedBody<B> {
     pub(super) fn watched(inner: Decoded<B>, supervisor: Supervisor, exchange: Exchange, usage: UsageHandle) -> Self {
         let watch = Watch {
             supervisor,
-            progress: IdleTimer::new(exchange.settings.idle),
+            progress: IdleTimer::new(exchange.settings.first_output),
             exchange,
             usage: Some(usage),
             trailers: None,
@@ -85,9 +85,8 @@ where
                 watch.usage = None;
                 return Poll::Ready(Ok(Held::Json(json)));
             }
-            let has_begun = watch.supervisor.is_committed();
             let let_through = match watch.exchange.settings.commit {
-                Commit::FirstOutput => has_begun,
+                Commit::FirstOutput => watch.supervisor.is_committed(),
                 Commit::Complete => watch.supervisor.is_over() || watch.upstream_ended,
             };
             if let_through {
@@ -95,7 +94,7 @@ where
                 return Poll::Ready(Ok(Held::Stream));
             }
             if watch.poll_upstream(&mut self.inner, cx).is_pending() {
-                if !has_begun {
+                if watch.exchange.settings.commit == Commit::FirstOutput {
                     // How long that may take is for a timeout around this.
                     return Poll::Pending;
                 }
@@ -114,8 +113,12 @@ impl Watch {
         match ready!(Pin::new(inner).poll_frame(cx)) {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
+                    let had_begun = self.supervisor.is_committed();
                     let (was_finished, was_over) = (self.supervisor.is_finished(), self.supervisor.is_over());
                     let progress = self.supervisor.push(data);
+                    if self.supervisor.is_committed() && !had_begun {
+                        self.progress = IdleTimer::new(self.exchange.settings.idle);
+                    }
                     if self.supervisor.is_over() && !was_over {
                         self.progress.tighten(CONNECTION_END);
                     } else if self.supervisor.is_finished() && !was_finished {
@@ -123,6 +126,7 @@ impl Watch {
                     } else if progress == Progress::Made {
                         self.progress.touch();
                     }
+                    self.upstream_ended |= self.supervisor.is_abandoned();
                 }
                 Err(frame) => self.trailers = frame.into_trailers().ok(),
             },
@@ -218,6 +222,100 @@ where
             None => self.inner.size_hint(),
             Some(watch) if watch.over => SizeHint::with_exact(0),
             Some(_) => SizeHint::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::StreamGuardLayer;
+    use futures_util::FutureExt;
+    use http::{Request, Response};
+    use http_body_util::{BodyExt, StreamBody};
+    use std::convert::Infallible;
+    use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+    use tower::{Layer, ServiceExt, service_fn};
+
+    const ROLE: &str = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n";
+    const TEXT: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n";
+    const STOP: &str = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+
+    type Sender = UnboundedSender<Result<Frame<Bytes>, Infallible>>;
+
+    /// A guarded stream, and what feeds it.
+    fn guarded(
+        layer: StreamGuardLayer,
+    ) -> (Sender, impl Future<Output = Response<impl Body<Data = Bytes, Error = BoxError> + Unpin>>) {
+        let (sender, receiver) = unbounded_channel();
+        let mut receiver = Some(receiver);
+        let inner = service_fn(move |_: Request<()>| {
+            let stream = tokio_stream::wrappers::UnboundedReceiverStream::new(receiver.take().unwrap());
+            let response = Response::builder().header("content-type", "text/event-stream");
+            std::future::ready(Ok::<_, Infallible>(response.body(StreamBody::new(stream)).unwrap()))
+        });
+        let request = Request::post("/v1/chat/completions").body(()).unwrap();
+        let response = layer.layer(inner).oneshot(request);
+        (sender, async { response.await.unwrap() })
+    }
+
+    fn send(sender: &Sender, text: &'static str) {
+        sender.send(Ok(Frame::data(Bytes::from_static(text.as_bytes())))).unwrap();
+    }
+
+    fn now(body: &mut (impl Body<Data = Bytes, Error = BoxError> + Unpin)) -> Option<Bytes> {
+        Some(body.frame().now_or_never()??.unwrap().into_data().unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_event_waits_for_the_next_nor_half_of_one_for_nothing() {
+        let (sender, response) = guarded(StreamGuardLayer::new());
+        let mut response = Box::pin(response);
+        send(&sender, ROLE);
+        assert!(response.as_mut().now_or_never().is_none(), "held until there is output");
+        send(&sender, TEXT);
+        let mut body = response.now_or_never().unwrap().into_body();
+        assert_eq!((now(&mut body).unwrap(), now(&mut body).unwrap()), (ROLE.into(), TEXT.into()));
+        let (half, rest) = TEXT.split_at(20);
+        for event in [TEXT, STOP] {
+            assert_eq!(now(&mut body), None);
+            send(&sender, half);
+            assert_eq!(now(&mut body), None);
+            send(&sender, rest);
+            assert_eq!(now(&mut body).unwrap(), TEXT);
+            send(&sender, event);
+            assert_eq!(now(&mut body).unwrap(), event);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_is_held_whole_is_given_up_on_in_time() {
+        let second = Duration::from_secs(1);
+        for (events, fault) in [
+            (&[ROLE][..], Some("no progress for 3s")),
+            (&[ROLE, TEXT], Some("no progress for 1s")),
+            (&[TEXT, STOP], None),
+        ] {
+            let layer =
+                StreamGuardLayer::new().with_commit(Commit::Complete).with_idle(second).with_first_output(second * 3);
+            let (sender, response) = guarded(layer);
+            events.iter().for_each(|event| send(&sender, event));
+            // Keep-alives are no progress, and the connection stays open.
+            let pings = sender.clone();
+            tokio::spawn(async move {
+                while pings.send(Ok(Frame::data(Bytes::from_static(b": ping\n\n")))).is_ok() {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            });
+            let response = response.await;
+            let found = response.extensions().get::<Fault>().map(|fault| (fault.kind(), fault.message().to_owned()));
+            match fault {
+                None => assert_eq!(found, None),
+                Some(words) => {
+                    let (kind, message) = found.unwrap();
+                    assert!(kind == FaultKind::Timeout && message.ends_with(words), "{message}");
+                }
+            }
         }
     }
 }

@@ -55,6 +55,7 @@ pub struct StreamGuardLayer {
     max_event: usize,
     idle: Duration,
     commit: Commit,
+    first_output: Duration,
     rules: FaultRules,
     rate_limits: Option<RateLimitsRegistry>,
 }
@@ -80,6 +81,7 @@ impl StreamGuardLayer {
             max_event: MAX_EVENT,
             idle: Duration::from_secs(60),
             commit: Commit::FirstOutput,
+            first_output: Duration::from_secs(60),
             rules: FaultRules::NONE,
             rate_limits: None,
         }
@@ -96,6 +98,14 @@ impl StreamGuardLayer {
     #[must_use]
     pub const fn with_max_event(mut self, bytes: usize) -> Self {
         self.max_event = bytes;
+        self
+    }
+
+    /// How long a stream that is let through [when it is whole](Commit::Complete) may be without its first output. Default:
+    /// 60 s. Of one that is let through with that, a timeout around this can see it.
+    #[must_use]
+    pub const fn with_first_output(mut self, first_output: Duration) -> Self {
+        self.first_output = first_output;
         self
     }
 

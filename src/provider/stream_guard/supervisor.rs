@@ -39,6 +39,8 @@ pub(super) struct Supervisor {
     finished: bool,
     /// Nothing comes behind what came.
     terminated: bool,
+    /// Nothing of what may still come is wanted.
+    abandoned: bool,
     failure: Option<Fault>,
 }
 
@@ -81,6 +83,7 @@ impl Supervisor {
             committed: false,
             finished: false,
             terminated: false,
+            abandoned: false,
             failure: None,
         }
     }
@@ -135,6 +138,11 @@ impl Supervisor {
         self.finished && self.terminated
     }
 
+    /// Whether the answer is whole and what comes behind it not to be read.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned
+    }
+
     /// The next bytes to forward.
     pub(super) fn take_ready(&mut self) -> Option<Bytes> {
         self.ready.pop_front()
@@ -158,6 +166,11 @@ impl Supervisor {
         }
         let progress = match self.events.push(frame) {
             Ok(whole) => self.read(whole),
+            Err(Oversized) if self.finished => {
+                tracing::warn!("gave up on what came behind a whole answer: an event without an end");
+                self.abandoned = true;
+                Progress::None
+            }
             Err(Oversized) => {
                 self.fail(Fault::new(
                     FaultKind::MalformedResponse,
@@ -202,7 +215,7 @@ impl Supervisor {
             return;
         }
         let rest = self.events.finish();
-        if !rest.is_empty() {
+        if !rest.is_empty() && self.failure.is_none() {
             self.read_rest(rest);
         }
         if self.finished {
@@ -449,6 +462,17 @@ mod tests {
         assert_eq!(supervisor.take_failure(), None);
         (0..2).for_each(|_| _ = supervisor.push(Bytes::from(format!("{TEXT}\n\n"))));
         assert_eq!(supervisor.take_failure().unwrap().kind(), FaultKind::MalformedResponse);
+    }
+
+    #[test]
+    fn an_event_without_end_breaks_an_answer_but_not_one_that_is_whole() {
+        let settings = StreamGuardLayer::new().with_max_event(1000);
+        for (events, breaks) in [(&[TEXT][..], true), (&[TEXT, STOP], false)] {
+            let mut supervisor = Supervisor::new(StreamReader::new(Dialect::OpenAiChat, 1), &settings);
+            events.iter().for_each(|event| _ = supervisor.push(Bytes::from(format!("{event}\n\n"))));
+            supervisor.push(Bytes::from(format!("data: {}", "x".repeat(1000))));
+            assert_eq!((supervisor.take_failure().is_some(), supervisor.is_abandoned()), (breaks, !breaks));
+        }
     }
 
     #[test]
