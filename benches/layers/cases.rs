@@ -1,0 +1,215 @@
+//! The cases: a stack of layers each, over the same service.
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    num::NonZeroU32,
+    time::Duration,
+};
+
+use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, retry::Policy};
+use tower_failover::{
+    CapabilityFilterLayer, CatchErrorLayer, CircuitBreakerLayer, CollectBodyLayer, Dialect, FailoverLayer,
+    FailoverStack, ProviderLayer, RateLimitLayer, RequirementsLayer, RetryLayer, Route, TimeoutLayer,
+    provider::{DispatchLayer, StreamGuardLayer},
+    rate_limit::{Limits, RateLimitRegistry},
+};
+use tower_resilience::{bulkhead, circuitbreaker, fallback, retry, timelimiter};
+
+use crate::{
+    measure::{Run, Runnable},
+    upstream::{Request, Response, Template, Upstream, restricted_target, targets},
+};
+
+pub(crate) const BARE: &str = "no layer";
+pub(crate) const ADDRESSED: &str = "no layer, request with a context";
+pub(crate) const TOWER_TIMEOUT: &str = "tower: timeout";
+pub(crate) const TOWER_RETRY: &str = "tower: retry";
+pub(crate) const TIMEOUT: &str = "timeout";
+pub(crate) const RETRY: &str = "retry";
+pub(crate) const CIRCUIT_BREAKER: &str = "circuit breaker";
+pub(crate) const FIVE_LAYERS: &str = "failover, capability filter, retry, circuit breaker, timeout";
+pub(crate) const STACK: &str = "failover stack";
+
+const HALF_A_MINUTE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    /// The case from which differences are taken.
+    pub(crate) base: &'static str,
+    make: Box<dyn Fn() -> Box<dyn Run>>,
+}
+
+impl Case {
+    pub(crate) fn is_base(&self) -> bool {
+        self.name == self.base
+    }
+
+    pub(crate) fn make(&self) -> Box<dyn Run> {
+        (self.make)()
+    }
+}
+
+/// A layer over the service, called with requests as clients send them.
+fn case<L>(name: &'static str, layer: L) -> Case
+where
+    L: Layer<Upstream> + 'static,
+    L::Service: Runnable,
+{
+    let make = move || Box::new(layer.layer(Upstream::new()).runs(Template::plain())) as Box<dyn Run>;
+    Case { name, base: BARE, make: Box::new(make) }
+}
+
+/// A layer over the service, called with requests as failover sends them.
+fn addressed<L>(name: &'static str, layer: L) -> Case
+where
+    L: Layer<Upstream> + 'static,
+    L::Service: Runnable,
+{
+    let make = move || {
+        let [target, _] = targets();
+        Box::new(layer.layer(Upstream::new()).runs(Template::addressed(target))) as Box<dyn Run>
+    };
+    Case { name, base: ADDRESSED, make: Box::new(make) }
+}
+
+pub(crate) fn all() -> Vec<Case> {
+    let [own, towers, resilience] = [own(), towers(), resilience()];
+    let bare = case(BARE, tower::layer::util::Identity::new());
+    let with_context = addressed(ADDRESSED, tower::layer::util::Identity::new());
+    [bare, with_context].into_iter().chain(own).chain(towers).chain(resilience).collect()
+}
+
+fn own() -> Vec<Case> {
+    let route = Route::new("chat", targets()).unwrap();
+    let five = {
+        let route = route.clone();
+        tower::layer::layer_fn(move |upstream| {
+            ServiceBuilder::new()
+                .layer(FailoverLayer::new(&route))
+                .layer(CapabilityFilterLayer::new())
+                .layer(RetryLayer::new())
+                .layer(CircuitBreakerLayer::default())
+                .layer(TimeoutLayer::new())
+                .service(upstream)
+        })
+    };
+    let restricted = || {
+        let layers = ServiceBuilder::new().layer(RequirementsLayer::new()).layer(CapabilityFilterLayer::new());
+        Box::new(layers.service(Upstream::new()).runs(Template::addressed(restricted_target()))) as Box<dyn Run>
+    };
+    vec![
+        case(TIMEOUT, TimeoutLayer::new()),
+        addressed("timeout, with a context", TimeoutLayer::new()),
+        case(RETRY, RetryLayer::new()),
+        addressed("retry, with a context", RetryLayer::new()),
+        case(CIRCUIT_BREAKER, CircuitBreakerLayer::default()),
+        addressed("circuit breaker, of target and provider", CircuitBreakerLayer::default()),
+        case("rate limit, none set", RateLimitLayer::default()),
+        case("rate limit, all set", RateLimitLayer::new(RateLimitRegistry::new(wide_limits()))),
+        addressed("rate limit, none set for the target", RateLimitLayer::default()),
+        addressed("capability filter", CapabilityFilterLayer::new()),
+        case("requirements", RequirementsLayer::new().with_dialect(Dialect::OpenAiChat)),
+        Case { name: "requirements, capability filter that looks", base: ADDRESSED, make: Box::new(restricted) },
+        case("collect body", CollectBodyLayer::new()),
+        case("catch error", CatchErrorLayer::new()),
+        case("stream guard", StreamGuardLayer::new()),
+        addressed("dispatch", DispatchLayer::new()),
+        addressed("provider (stream guard, dispatch)", ProviderLayer::new()),
+        case("failover", FailoverLayer::new(&route)),
+        case(FIVE_LAYERS, five),
+        case(STACK, FailoverStack::new(&route)),
+    ]
+}
+
+/// Limits that are counted and never reached.
+fn wide_limits() -> Limits {
+    let mut limits = Limits::default();
+    limits.requests_per_minute = Some(NonZeroU32::MAX);
+    limits.tokens_per_minute = Some(NonZeroU32::MAX);
+    limits.max_concurrency = NonZeroU32::new(1024);
+    limits
+}
+
+fn towers() -> Vec<Case> {
+    vec![
+        case(TOWER_TIMEOUT, tower::timeout::TimeoutLayer::new(HALF_A_MINUTE)),
+        case(TOWER_RETRY, tower::retry::RetryLayer::new(TwoTries(1))),
+        case("tower: concurrency limit", tower::limit::ConcurrencyLimitLayer::new(1024)),
+        case("tower: filter", tower::filter::FilterLayer::new(Ok::<Request, BoxError>)),
+    ]
+}
+
+/// As the documentation of `tower::retry` has it: each call is tried again once if it fails.
+#[derive(Clone)]
+struct TwoTries(u32);
+
+impl<E> Policy<Request, Response, E> for TwoTries {
+    type Future = Ready<()>;
+
+    fn retry(&mut self, _: &mut Request, result: &mut Result<Response, E>) -> Option<Ready<()>> {
+        let failed = !matches!(result, Ok(response) if !response.status().is_server_error());
+        if !failed || self.0 == 0 {
+            return None;
+        }
+        self.0 -= 1;
+        Some(ready(()))
+    }
+
+    fn clone_request(&mut self, request: &Request) -> Option<Request> {
+        Some(request.clone())
+    }
+}
+
+fn resilience() -> Vec<Case> {
+    vec![
+        case("tower-resilience: time limiter", time_limiter()),
+        case("tower-resilience: retry", retry_layer::<Infallible>()),
+        case("tower-resilience: circuit breaker", circuit_breaker()),
+        case("tower-resilience: bulkhead", bulkhead()),
+        case(
+            "tower-resilience: fallback",
+            fallback::FallbackLayer::<Request, Response, Infallible>::value(Response::default()),
+        ),
+        case(
+            "tower-resilience: fallback, retry, circuit breaker, time limiter, bulkhead",
+            tower::layer::layer_fn(|upstream| {
+                let service = time_limiter().layer(bulkhead().layer(upstream));
+                let service = service.map_err(|error| -> Told { Told(error.to_string()) });
+                let service = circuit_breaker().layer(service).map_err(|error| Told(error.to_string()));
+                let service = retry_layer().layer(service);
+                let fallback = fallback::FallbackLayer::<Request, Response, Told>::value(Response::default());
+                fallback.layer(service)
+            }),
+        ),
+    ]
+}
+
+/// An error that can be cloned, as retry and fallback want it.
+#[derive(Clone, Debug)]
+struct Told(String);
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Told {}
+
+fn time_limiter() -> timelimiter::TimeLimiterLayer<timelimiter::FixedTimeout> {
+    timelimiter::TimeLimiterLayer::builder().timeout_duration(HALF_A_MINUTE).build()
+}
+
+fn retry_layer<E>() -> retry::RetryLayer<Request, Response, E> {
+    let two_tries = retry::RetryLayer::builder().max_attempts(2);
+    two_tries.exponential_backoff(Duration::from_millis(250)).build()
+}
+
+fn circuit_breaker() -> circuitbreaker::CircuitBreakerLayer<circuitbreaker::DefaultClassifier> {
+    circuitbreaker::CircuitBreakerLayer::builder().build().unwrap()
+}
+
+fn bulkhead() -> bulkhead::BulkheadLayer {
+    bulkhead::BulkheadLayer::builder().max_concurrent_calls(1024).build().unwrap()
+}
