@@ -105,20 +105,25 @@ impl Circuit {
     }
 
     /// Admits a call or refuses it.
-    pub(super) fn admit(self: &Arc<Self>, last_resort: bool) -> Result<Permit, Refusal> {
+    pub(super) fn admit_at(self: &Arc<Self>, now: Instant, last_resort: bool) -> Result<Permit, Refusal> {
         let word = self.word();
         if word.state() == CircuitState::Closed {
-            return Ok(self.permit(word.epoch(), Role::Ordinary));
+            return Ok(Permit::new(self.clone(), word.epoch(), Role::Ordinary, now));
         }
-        self.admit_guarded(last_resort)
+        self.admit_guarded(now, last_resort)
+    }
+
+    #[cfg(test)]
+    pub(super) fn admit(self: &Arc<Self>, last_resort: bool) -> Result<Permit, Refusal> {
+        self.admit_at(Instant::now(), last_resort)
     }
 
     #[cold]
-    fn admit_guarded(self: &Arc<Self>, last_resort: bool) -> Result<Permit, Refusal> {
+    fn admit_guarded(self: &Arc<Self>, now: Instant, last_resort: bool) -> Result<Permit, Refusal> {
         let mut cooldown = self.cooldown();
-        let now = Instant::now();
+        let permit = |epoch, role| Permit::new(self.clone(), epoch, role, now);
         match self.word().state() {
-            CircuitState::Closed => return Ok(self.permit(self.word().epoch(), Role::Ordinary)),
+            CircuitState::Closed => return Ok(permit(self.word().epoch(), Role::Ordinary)),
             CircuitState::Open if cooldown.until <= now => {
                 self.change(&mut cooldown, CircuitState::HalfOpen);
                 cooldown.probes = 0;
@@ -134,24 +139,20 @@ impl Circuit {
         if word.state() == CircuitState::HalfOpen && cooldown.probes < self.settings.probes.max(1) {
             cooldown.probes += 1;
             cooldown.lease = Deadline::after(self.settings.probe_lease()).instant();
-            return Ok(self.permit(word.epoch(), Role::Probe));
+            return Ok(permit(word.epoch(), Role::Probe));
         }
         if last_resort && cooldown.transient && !cooldown.last_resort {
             cooldown.last_resort = true;
-            return Ok(self.permit(word.epoch(), Role::LastResort));
+            return Ok(permit(word.epoch(), Role::LastResort));
         }
         let end = if word.state() == CircuitState::HalfOpen { cooldown.lease } else { cooldown.until };
         let retry_after = end.saturating_duration_since(now);
         Err(Refusal::CircuitOpen { retry_after, transient: cooldown.transient })
     }
 
-    fn permit(self: &Arc<Self>, epoch: u64, role: Role) -> Permit {
-        Permit::new(self.clone(), epoch, role, Instant::now())
-    }
-
-    /// Whether a call that was admitted then is slow by now.
-    pub(super) fn is_slow(&self, since: Instant) -> bool {
-        since.elapsed() >= self.settings.slow_call
+    /// Whether a call is slow that takes so long to begin to answer.
+    pub(super) fn is_slow(&self, latency: Duration) -> bool {
+        latency >= self.settings.slow_call
     }
 
     fn opening(&self, fault: &Fault) -> Option<Opening> {
@@ -169,11 +170,10 @@ impl Circuit {
     }
 
     /// A verdict on a call that was admitted while the circuit was closed.
-    pub(super) fn record(&self, epoch: u64, failure: Option<&Fault>, slow: bool) {
+    pub(super) fn record(&self, epoch: u64, failure: Option<&Fault>, slow: bool, now: Instant) {
         if self.word() != Word::new(epoch, CircuitState::Closed) {
             return;
         }
-        let now = Instant::now();
         self.window.add(now, Counts([1, u64::from(failure.is_some()), u64::from(slow)]));
         let Some(fault) = failure else {
             // Reads before it writes: a word that all healthy calls wrote to would travel between their cores.

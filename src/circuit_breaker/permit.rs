@@ -26,7 +26,7 @@ pub(super) struct Permit {
     epoch: u64,
     role: Role,
     given: Instant,
-    /// Whether its answer was slow to begin, once it has.
+    /// Whether the answer was slow to begin; `None` until it has begun.
     slow: Option<bool>,
 }
 
@@ -35,10 +35,14 @@ impl Permit {
         Permit { circuit, epoch, role, given, slow: None }
     }
 
+    fn is_slow(&self, now: Instant) -> bool {
+        self.slow.unwrap_or_else(|| self.circuit.is_slow(now.saturating_duration_since(self.given)))
+    }
+
     /// The answer has begun: a probe has shown what it was sent to show, and other calls wait for its verdict when their
     /// body ends.
-    pub(super) fn answering(&mut self) {
-        self.slow.get_or_insert_with(|| self.circuit.is_slow(self.given));
+    pub(super) fn answering_at(&mut self, now: Instant) {
+        self.slow = Some(self.is_slow(now));
         if matches!(self.role, Role::Ordinary | Role::Probation) {
             return;
         }
@@ -49,41 +53,25 @@ impl Permit {
         }
     }
 
-    /// Whether it took too long to begin; how long it goes on is no matter.
-    fn is_slow(&self) -> bool {
-        self.slow.unwrap_or_else(|| self.circuit.is_slow(self.given))
-    }
-
     /// The answer is whole.
-    pub(super) fn succeed(mut self) {
-        self.answering();
-        self.circuit.record(self.epoch, None, self.is_slow());
+    pub(super) fn succeed_at(mut self, now: Instant) {
+        self.answering_at(now);
+        self.circuit.record(self.epoch, None, self.is_slow(now), now);
     }
 
     /// The call failed, or its answer broke off. What the fault says of the target is in the fault table.
-    pub(super) fn fail(mut self, fault: &Fault) {
+    pub(super) fn fail_at(mut self, now: Instant, fault: &Fault) {
         match fault.policy().circuit {
-            CircuitAdvice::ProvesAlive => return self.succeed(),
+            CircuitAdvice::ProvesAlive => return self.succeed_at(now),
             CircuitAdvice::Neutral => return,
             CircuitAdvice::Failure | CircuitAdvice::OpenLong => {}
         }
         match std::mem::replace(&mut self.role, Role::Ordinary) {
             Role::Ordinary => {
-                self.circuit.record(self.epoch, Some(fault), self.is_slow());
+                self.circuit.record(self.epoch, Some(fault), self.is_slow(now), now);
             }
             role => self.circuit.relapsed(self.epoch, role, fault),
         }
-    }
-}
-
-#[cfg(test)]
-impl Permit {
-    pub(super) fn is_of(&self, epoch: u64) -> bool {
-        self.epoch == epoch
-    }
-
-    pub(super) fn is_probe_of(&self, epoch: u64) -> bool {
-        self.role == Role::Probe && self.is_of(epoch)
     }
 }
 
@@ -109,28 +97,88 @@ impl Permits {
 
     /// The answer has begun.
     pub(super) fn answering(&mut self) {
-        self.target.answering();
-        self.provider.iter_mut().for_each(Permit::answering);
+        // One look at the clock does for both.
+        let now = Instant::now();
+        self.target.answering_at(now);
+        self.provider.iter_mut().for_each(|provider| provider.answering_at(now));
     }
 
     /// The answer is whole.
     pub(super) fn succeed(self) {
-        self.target.succeed();
-        self.provider.into_iter().for_each(Permit::succeed);
+        let now = Instant::now();
+        self.target.succeed_at(now);
+        self.provider.into_iter().for_each(|provider| provider.succeed_at(now));
     }
 
     /// The call failed, or its answer broke off: a verdict on whom the fault table blames.
     pub(super) fn fail(self, fault: &Fault) {
+        let now = Instant::now();
         match (fault.policy().scope, self.provider) {
             // A provider that cannot be reached, or will not know us, says nothing of the model behind it.
-            (FaultScope::Provider, Some(provider)) => provider.fail(fault),
-            (FaultScope::Provider, None) => self.target.fail(fault),
+            (FaultScope::Provider, Some(provider)) => provider.fail_at(now, fault),
+            (FaultScope::Provider, None) => self.target.fail_at(now, fault),
             (FaultScope::Target, provider) => {
-                self.target.fail(fault);
+                self.target.fail_at(now, fault);
                 // Whatever the model did, a provider that put a status to it was there.
-                provider.into_iter().filter(|_| fault.status().is_some()).for_each(Permit::succeed);
+                provider.into_iter().filter(|_| fault.status().is_some()).for_each(|it| it.succeed_at(now));
             }
             (FaultScope::Nobody, _) => {}
         }
+    }
+}
+
+/// Of one circuit, now.
+#[cfg(test)]
+impl Permit {
+    pub(super) fn answering(&mut self) {
+        self.answering_at(Instant::now());
+    }
+
+    pub(super) fn succeed(self) {
+        self.succeed_at(Instant::now());
+    }
+
+    pub(super) fn fail(self, fault: &Fault) {
+        self.fail_at(Instant::now(), fault);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::{FaultKind, circuit_breaker::CircuitSettings};
+
+    const SLOW: Duration = Duration::from_secs(31);
+
+    fn slow_calls(circuit: &Circuit) -> [u64; 2] {
+        let snapshot = circuit.snapshot(None, None);
+        [snapshot.calls, snapshot.slow_calls]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_answer_that_began_at_once_is_not_slow() {
+        let circuit = Arc::new(Circuit::new(CircuitSettings { window: 4 * SLOW, ..CircuitSettings::default() }));
+        let [mut whole, mut broken] = [(); 2].map(|()| circuit.admit(false).unwrap());
+        whole.answering();
+        broken.answering();
+        advance(SLOW).await;
+        whole.succeed();
+        broken.fail(&Fault::new(FaultKind::StreamInterrupted, "cut"));
+        assert_eq!(slow_calls(&circuit), [2, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_slow_to_begin_stays_slow_when_it_ends() {
+        let circuit = Arc::new(Circuit::new(CircuitSettings { window: 4 * SLOW, ..CircuitSettings::default() }));
+        let mut permit = circuit.admit(false).unwrap();
+        advance(SLOW).await;
+        permit.answering();
+        permit.succeed();
+        circuit.admit(false).unwrap().succeed();
+        assert_eq!(slow_calls(&circuit), [2, 1]);
     }
 }
