@@ -1,4 +1,4 @@
-//! How long a body has been silent.
+//! How long a body has kept its reader waiting.
 
 use std::{
     fmt,
@@ -12,17 +12,20 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::Deadline;
 
-/// A bound on the time since the last sign of life.
+/// A bound on how long one waits for the next sign of life.
+///
+/// The time counts from when somebody first waits: whoever reads slowly is not kept waiting, and a body that is read while
+/// it comes never looks at the clock.
 pub(crate) struct IdleTimer {
     idle: Duration,
-    last: Instant,
+    waiting_since: Option<Instant>,
     // Boxed, so that bodies stay `Unpin`; made only for a body that lets one wait: most come whole.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl IdleTimer {
     pub(crate) fn new(idle: Duration) -> Self {
-        IdleTimer { idle, last: Instant::now(), timer: None }
+        IdleTimer { idle, waiting_since: None, timer: None }
     }
 
     /// The longest time that may pass.
@@ -32,7 +35,7 @@ impl IdleTimer {
 
     /// A sign of life was seen just now.
     pub(crate) fn touch(&mut self) {
-        self.last = Instant::now();
+        self.waiting_since = None;
     }
 
     /// A sign of life was seen just now, and the next is to come sooner.
@@ -42,7 +45,8 @@ impl IdleTimer {
 
     /// Ready once the time, or the deadline, is over. The timer is set anew only when it rings, not for each sign of life.
     pub(crate) fn poll_over(&mut self, deadline: Option<Deadline>, cx: &mut Context<'_>) -> Poll<()> {
-        let until = self.last.checked_add(self.idle).unwrap_or_else(|| Deadline::after(self.idle).instant());
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let until = since.checked_add(self.idle).unwrap_or_else(|| Deadline::after(self.idle).instant());
         let until = deadline.map_or(until, |deadline| deadline.instant().min(until));
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
         loop {

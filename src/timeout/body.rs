@@ -138,6 +138,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_its_time_is_no_pause_of_the_answer() {
+        // Like a connection's, this body does nothing while nobody asks for it.
+        let frames = futures_util::stream::unfold((), |()| async {
+            sleep(Duration::from_secs(30)).await;
+            Some((Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from_static(b"x"))), ()))
+        });
+        let mut body = TimeoutBody::new(Box::pin(StreamBody::new(frames)), Duration::from_secs(60), None);
+        for _ in 0..2 {
+            sleep(Duration::from_secs(100)).await;
+            assert!(body.frame().await.unwrap().is_ok());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_deadline_ends_a_body_that_never_pauses() {
         let deadline = Some(Deadline::after(Duration::from_secs(25)));
         let body = TimeoutBody::new(paced(&[10; 10], true), Duration::from_secs(60), deadline);
