@@ -79,6 +79,8 @@ struct Shared {
     observers: OnceLock<Observers>,
     dialect: OnceLock<Dialect>,
     deadline: OnceLock<Deadline>,
+    /// Whether it is a gRPC call: every layer that may give up asks.
+    grpc: OnceLock<bool>,
     outline: OnceLock<RequestOutline>,
     /// What the caller needs besides what its body says.
     asked: OnceLock<Requirements>,
@@ -168,6 +170,11 @@ impl RequestContext {
     #[must_use]
     pub fn dialect(&self) -> Option<Dialect> {
         self.shared.dialect.get().copied()
+    }
+
+    /// Whether it is a gRPC call, by its headers as whoever asked first had them.
+    pub(crate) fn is_grpc(&self, by_headers: impl FnOnce() -> bool) -> bool {
+        *self.shared.grpc.get_or_init(by_headers)
     }
 
     /// When the request must have been answered, where there is such a time.
@@ -299,25 +306,34 @@ impl RequestContext {
 
 /// Ends an attempt in the log: as cancelled, if nobody says otherwise before it is dropped.
 #[derive(Debug)]
-pub(crate) struct AttemptGuard(Option<RequestContext>);
+pub(crate) struct AttemptGuard(RequestContext);
 
 impl AttemptGuard {
     pub(crate) fn new(context: RequestContext) -> Self {
-        AttemptGuard(Some(context))
+        AttemptGuard(context)
     }
 
-    pub(crate) fn end(mut self, outcome: Outcome) {
-        if let Some(context) = self.0.take() {
-            context.end(outcome);
+    /// The context of the attempt.
+    pub(crate) fn context(&self) -> &RequestContext {
+        &self.0
+    }
+
+    pub(crate) fn end(self, outcome: Outcome) {
+        self.ended(outcome);
+    }
+
+    /// Ends it for whoever still needs its context.
+    pub(crate) fn ended(&self, outcome: Outcome) {
+        // Another layer may have been first: its word counts, and the clock need not be asked for this one.
+        if self.0.attempt().is_some_and(|attempt| attempt.outcome().is_none()) {
+            self.0.end(outcome);
         }
     }
 }
 
 impl Drop for AttemptGuard {
     fn drop(&mut self) {
-        if let Some(context) = &self.0 {
-            context.end(Outcome::Cancelled);
-        }
+        self.ended(Outcome::Cancelled);
     }
 }
 

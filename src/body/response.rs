@@ -72,10 +72,13 @@ impl Asker {
     }
 
     pub(crate) fn new(headers: &HeaderMap, context: Option<&RequestContext>) -> Self {
-        let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let grpc = || {
+            let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+            content_type.is_some_and(|kind| kind.starts_with(b"application/grpc"))
+        };
         Asker {
             dialect: context.and_then(RequestContext::dialect).unwrap_or(Dialect::OpenAiChat),
-            grpc: content_type.is_some_and(|kind| kind.starts_with(b"application/grpc")),
+            grpc: context.map_or_else(grpc, |context| context.is_grpc(grpc)),
         }
     }
 

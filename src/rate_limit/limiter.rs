@@ -29,7 +29,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    fn is_none(&self) -> bool {
+    pub(super) fn is_none(&self) -> bool {
         *self == Limits::default()
     }
 }

@@ -32,6 +32,12 @@ struct Inner {
     nameless: OnceLock<Found>,
 }
 
+impl Inner {
+    fn limits_nothing(&self) -> bool {
+        self.default.is_none() && self.by_target.is_empty() && self.providers.is_empty()
+    }
+}
+
 /// The limits that a call has to keep.
 type Found = [Option<Arc<Limiter>>; 2];
 
@@ -74,6 +80,9 @@ impl RateLimitRegistry {
 
     /// Takes what a call needs of all limits that it has to keep.
     pub(super) fn take(&self, context: Option<&RequestContext>) -> Result<Held, Refusal> {
+        if self.inner.limits_nothing() {
+            return Ok(Held::default());
+        }
         let tokens = || context.and_then(RequestContext::requirements).map_or(0, tokens);
         let take = |limiter: &Option<Arc<Limiter>>| limiter.as_ref().map_or(Ok(None), |limiter| limiter.take(tokens));
         self.with_limiters(context.and_then(RequestContext::target), |[own, provider]| {

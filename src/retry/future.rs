@@ -31,7 +31,6 @@ pin_project! {
         policy: Arc<RetryLayer<C>>,
         tries: u32,
         entry: Option<AttemptGuard>,
-        context: Option<RequestContext>,
         asker: Asker,
         // What the wire answered before a refusal.
         failure: Option<Box<Fault>>,
@@ -57,13 +56,12 @@ where
     pub(super) fn new(
         first: S::Future,
         again: Option<(S, Request<RequestBody>)>,
-        context: Option<RequestContext>,
+        entry: Option<AttemptGuard>,
         asker: Asker,
         policy: Arc<RetryLayer<C>>,
     ) -> Self {
-        let entry = context.clone().map(AttemptGuard::new);
         let state = State::First { future: first };
-        ResponseFuture { state, again, policy, tries: 1, entry, context, asker, failure: None }
+        ResponseFuture { state, again, policy, tries: 1, entry, asker, failure: None }
     }
 }
 
@@ -90,7 +88,7 @@ where
                         *this.again = Some((service.clone(), request.clone()));
                     }
                     let mut next = request;
-                    if let Some(context) = this.context.as_ref().map(RequestContext::another_try) {
+                    if let Some(context) = this.entry.as_ref().map(|entry| entry.context().another_try()) {
                         *this.entry = Some(AttemptGuard::new(context.clone()));
                         next.extensions_mut().insert(context);
                     }
@@ -99,8 +97,8 @@ where
                 }
             };
             let fault = this.policy.classifier.classify(&result);
-            if let Some(entry) = this.entry.take() {
-                entry.end(Outcome::of(fault.clone()));
+            if let Some(entry) = this.entry {
+                entry.ended(Outcome::of(fault.clone()));
             }
             let Some(fault) = fault else {
                 return Poll::Ready(result.map(|response| response.map(ResponseBody::inner)));
@@ -108,7 +106,8 @@ where
             if let (FaultKind::Refused, Some(earlier)) = (fault.kind(), this.failure.take()) {
                 return Poll::Ready(Ok(this.asker.failure(*earlier)));
             }
-            match this.policy.wait(&fault, *this.tries, this.context.as_ref()) {
+            let context = this.entry.as_ref().map(AttemptGuard::context);
+            match this.policy.wait(&fault, *this.tries, context) {
                 Some(wait) if this.again.is_some() => {
                     // Not kept during the wait: it may hold a connection.
                     drop(result);

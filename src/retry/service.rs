@@ -9,6 +9,7 @@ use tower_service::Service;
 use crate::{
     Classify, RequestContext, ResponseBody, StatusClassifier,
     body::Asker,
+    context::AttemptGuard,
     retry::{ResponseFuture, RetryLayer},
 };
 
@@ -47,14 +48,25 @@ where
                 *context = context.another_try();
             }
         }
+        let context = request.extensions().get::<RequestContext>().cloned();
         let again = (self.policy.attempts > 1).then(|| {
             self.policy.budget.record_first_try();
-            (self.inner.clone(), request.clone())
+            (self.inner.clone(), copy(&mut request, context.is_some()))
         });
-        let context = request.extensions().get::<RequestContext>().cloned();
-        let asker = Asker::of(&request);
+        let asker = Asker::new(request.headers(), context.as_ref());
         // The instance that was polled ready makes the first call; the clone is polled before each further one.
         let first = self.inner.call(request);
-        ResponseFuture::new(first, again, context, asker, self.policy.clone())
+        ResponseFuture::new(first, again, context.map(AttemptGuard::new), asker, self.policy.clone())
     }
+}
+
+/// The request, to be sent again; without its context, if that is all there is in its extensions: each try gets its own.
+fn copy<B: Clone>(request: &mut Request<B>, has_context: bool) -> Request<B> {
+    let extensions = std::mem::take(request.extensions_mut());
+    let mut copy = request.clone();
+    if extensions.len() > usize::from(has_context) {
+        *copy.extensions_mut() = extensions.clone();
+    }
+    *request.extensions_mut() = extensions;
+    copy
 }
