@@ -105,23 +105,19 @@ impl Circuit {
     }
 
     /// Admits a call or refuses it.
-    pub(super) fn admit_at(self: &Arc<Self>, now: Instant, last_resort: bool) -> Result<Permit, Refusal> {
+    pub(super) fn admit(self: &Arc<Self>, last_resort: bool) -> Result<Permit, Refusal> {
         let word = self.word();
         if word.state() == CircuitState::Closed {
-            return Ok(Permit::new(self.clone(), word.epoch(), Role::Ordinary, now));
+            return Ok(Permit::new(self.clone(), word.epoch(), Role::Ordinary));
         }
-        self.admit_guarded(now, last_resort)
-    }
-
-    #[cfg(test)]
-    pub(super) fn admit(self: &Arc<Self>, last_resort: bool) -> Result<Permit, Refusal> {
-        self.admit_at(Instant::now(), last_resort)
+        self.admit_guarded(last_resort)
     }
 
     #[cold]
-    fn admit_guarded(self: &Arc<Self>, now: Instant, last_resort: bool) -> Result<Permit, Refusal> {
+    fn admit_guarded(self: &Arc<Self>, last_resort: bool) -> Result<Permit, Refusal> {
         let mut cooldown = self.cooldown();
-        let permit = |epoch, role| Permit::new(self.clone(), epoch, role, now);
+        let now = Instant::now();
+        let permit = |epoch, role| Permit::new(self.clone(), epoch, role);
         match self.word().state() {
             CircuitState::Closed => return Ok(permit(self.word().epoch(), Role::Ordinary)),
             CircuitState::Open if cooldown.until <= now => {
@@ -513,7 +509,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn opens_when_every_call_is_slow() {
         let circuit = circuit();
-        let permits: Vec<_> = (0..10).map(|_| circuit.admit(false).unwrap()).collect();
+        let permits: Vec<_> = (0..10).map(|_| circuit.admit(false).unwrap().waiting()).collect();
         advance(31 * SECOND).await;
         permits.into_iter().for_each(Permit::succeed);
         assert_eq!(circuit.state(), CircuitState::Open);

@@ -25,23 +25,27 @@ pub(super) struct Permit {
     circuit: Arc<Circuit>,
     epoch: u64,
     role: Role,
-    given: Instant,
+    /// When the call began to wait for its answer; `None` while it has not: what is answered at once is not slow, and need
+    /// not look at the clock.
+    waiting_since: Option<Instant>,
     /// Whether the answer was slow to begin; `None` until it has begun.
     slow: Option<bool>,
 }
 
 impl Permit {
-    pub(super) fn new(circuit: Arc<Circuit>, epoch: u64, role: Role, given: Instant) -> Self {
-        Permit { circuit, epoch, role, given, slow: None }
+    pub(super) fn new(circuit: Arc<Circuit>, epoch: u64, role: Role) -> Self {
+        Permit { circuit, epoch, role, waiting_since: None, slow: None }
     }
 
-    fn is_slow(&self, now: Instant) -> bool {
-        self.slow.unwrap_or_else(|| self.circuit.is_slow(now.saturating_duration_since(self.given)))
+    fn is_slow(&self, now: impl FnOnce() -> Instant) -> bool {
+        self.slow.unwrap_or_else(|| {
+            self.waiting_since.is_some_and(|since| self.circuit.is_slow(now().saturating_duration_since(since)))
+        })
     }
 
     /// The answer has begun: a probe has shown what it was sent to show, and other calls wait for its verdict when their
     /// body ends.
-    pub(super) fn answering_at(&mut self, now: Instant) {
+    pub(super) fn answering_at(&mut self, now: impl FnOnce() -> Instant) {
         self.slow = Some(self.is_slow(now));
         if matches!(self.role, Role::Ordinary | Role::Probation) {
             return;
@@ -55,8 +59,8 @@ impl Permit {
 
     /// The answer is whole.
     pub(super) fn succeed_at(mut self, now: Instant) {
-        self.answering_at(now);
-        self.circuit.record(self.epoch, None, self.is_slow(now), now);
+        self.answering_at(|| now);
+        self.circuit.record(self.epoch, None, self.is_slow(|| now), now);
     }
 
     /// The call failed, or its answer broke off. What the fault says of the target is in the fault table.
@@ -68,7 +72,7 @@ impl Permit {
         }
         match std::mem::replace(&mut self.role, Role::Ordinary) {
             Role::Ordinary => {
-                self.circuit.record(self.epoch, Some(fault), self.is_slow(now), now);
+                self.circuit.record(self.epoch, Some(fault), self.is_slow(|| now), now);
             }
             role => self.circuit.relapsed(self.epoch, role, fault),
         }
@@ -95,10 +99,20 @@ impl Permits {
         Permits { target, provider }
     }
 
+    /// The answer is not there at once.
+    pub(super) fn waiting(&mut self) {
+        if self.target.waiting_since.is_none() {
+            let now = Some(Instant::now());
+            self.target.waiting_since = now;
+            self.provider.iter_mut().for_each(|provider| provider.waiting_since = now);
+        }
+    }
+
     /// The answer has begun.
     pub(super) fn answering(&mut self) {
         // One look at the clock does for both.
-        let now = Instant::now();
+        let now = self.target.waiting_since.map(|_| Instant::now());
+        let now = || now.unwrap_or_else(Instant::now);
         self.target.answering_at(now);
         self.provider.iter_mut().for_each(|provider| provider.answering_at(now));
     }
@@ -130,8 +144,13 @@ impl Permits {
 /// Of one circuit, now.
 #[cfg(test)]
 impl Permit {
+    pub(super) fn waiting(mut self) -> Self {
+        self.waiting_since = Some(Instant::now());
+        self
+    }
+
     pub(super) fn answering(&mut self) {
-        self.answering_at(Instant::now());
+        self.answering_at(Instant::now);
     }
 
     pub(super) fn succeed(self) {
@@ -162,7 +181,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_long_answer_that_began_at_once_is_not_slow() {
         let circuit = Arc::new(Circuit::new(CircuitSettings { window: 4 * SLOW, ..CircuitSettings::default() }));
-        let [mut whole, mut broken] = [(); 2].map(|()| circuit.admit(false).unwrap());
+        let [mut whole, mut broken] = [(); 2].map(|()| circuit.admit(false).unwrap().waiting());
         whole.answering();
         broken.answering();
         advance(SLOW).await;
@@ -174,7 +193,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_that_is_slow_to_begin_stays_slow_when_it_ends() {
         let circuit = Arc::new(Circuit::new(CircuitSettings { window: 4 * SLOW, ..CircuitSettings::default() }));
-        let mut permit = circuit.admit(false).unwrap();
+        let mut permit = circuit.admit(false).unwrap().waiting();
         advance(SLOW).await;
         permit.answering();
         permit.succeed();

@@ -5,8 +5,6 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use tokio::time::Instant;
-
 use crate::{
     Refusal, Target, TargetId,
     circuit_breaker::{
@@ -98,11 +96,9 @@ impl CircuitRegistry {
 
     /// Admits a call to a target, or to a single upstream, by all circuits that it has to pass.
     pub(super) fn admit(&self, target: Option<&Target>, last_resort: bool) -> Result<Permits, Refusal> {
-        // One look at the clock does for both.
-        let now = Instant::now();
         self.with_circuits(target, |circuits| {
-            let provider = circuits.provider.as_ref().map(|circuit| circuit.admit_at(now, last_resort)).transpose()?;
-            Ok(Permits::new(circuits.target.admit_at(now, last_resort)?, provider))
+            let provider = circuits.provider.as_ref().map(|circuit| circuit.admit(last_resort)).transpose()?;
+            Ok(Permits::new(circuits.target.admit(last_resort)?, provider))
         })
     }
 

@@ -216,11 +216,18 @@ fn strip_response(headers: &mut HeaderMap) {
 
 /// Takes out what is hop by hop, by its nature or because `connection` names it, and what is unwanted besides.
 fn strip(headers: &mut HeaderMap, unwanted: fn(&str) -> bool) {
-    let connection = headers.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
-    let named = connection.flat_map(|value| value.split(|byte| *byte == b','));
-    let named = named.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
-    let by_name = headers.keys().filter(|name| is_hop_by_hop(name.as_str()) || unwanted(name.as_str())).cloned();
-    let stripped: Vec<HeaderName> = by_name.chain(named).collect();
+    let mut stripped: Vec<HeaderName> = Vec::new();
+    for name in headers.keys() {
+        if is_hop_by_hop(name.as_str()) || unwanted(name.as_str()) {
+            stripped.push(name.clone());
+        }
+    }
+    // `connection` is hop by hop itself, so where it is not among them, it names none.
+    if stripped.contains(&header::CONNECTION) {
+        let connection = headers.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
+        let named = connection.flat_map(|value| value.split(|byte| *byte == b','));
+        stripped.extend(named.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()));
+    }
     stripped.iter().for_each(|name| _ = headers.remove(name));
 }
 
