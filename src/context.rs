@@ -1,7 +1,10 @@
 //! What travels with a request: one pointer in its extensions, through which the layers meet.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU8, Ordering},
+    },
     time::Duration,
 };
 
@@ -80,7 +83,7 @@ struct Shared {
     dialect: OnceLock<Dialect>,
     deadline: OnceLock<Deadline>,
     /// Whether it is a gRPC call: every layer that may give up asks.
-    grpc: OnceLock<bool>,
+    grpc: AtomicU8,
     outline: OnceLock<RequestOutline>,
     /// What the caller needs besides what its body says.
     asked: OnceLock<Requirements>,
@@ -174,7 +177,18 @@ impl RequestContext {
 
     /// Whether it is a gRPC call, by its headers as whoever asked first had them.
     pub(crate) fn is_grpc(&self, by_headers: impl FnOnce() -> bool) -> bool {
-        *self.shared.grpc.get_or_init(by_headers)
+        const UNKNOWN: u8 = 0;
+        const NO: u8 = 1;
+        const YES: u8 = 2;
+        // Whoever asks at the same time finds the same.
+        match self.shared.grpc.load(Ordering::Relaxed) {
+            UNKNOWN => {
+                let is_grpc = by_headers();
+                self.shared.grpc.store(if is_grpc { YES } else { NO }, Ordering::Relaxed);
+                is_grpc
+            }
+            known => known == YES,
+        }
     }
 
     /// When the request must have been answered, where there is such a time.

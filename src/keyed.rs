@@ -1,12 +1,41 @@
 //! State that layers keep by target or provider, found without a lock.
 
-use std::{borrow::Borrow, collections::HashMap, hash::Hash, sync::Arc};
+use std::{
+    borrow::Borrow,
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hash, Hasher},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 
 /// A map that is read with every call and grows when a new key is called for the first time: readers never wait, and a new
 /// key copies the map.
-pub(crate) struct Keyed<K, V>(ArcSwap<HashMap<K, V>>);
+pub(crate) struct Keyed<K, V>(ArcSwap<Map<K, V>>);
+
+type Map<K, V> = HashMap<K, V, BuildHasherDefault<NameHasher>>;
+
+/// FNV-1a. The keys are names out of the configuration, never a client's, so nobody can make them collide; of texts as
+/// short as they are the standard library's hash costs several times as much.
+pub(crate) struct NameHasher(u64);
+
+impl Default for NameHasher {
+    fn default() -> Self {
+        NameHasher(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for NameHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 impl<K: Clone + Eq + Hash, V: Clone> Keyed<K, V> {
     /// Hands the value of the key to `read`, made by `make` if there is none.
@@ -22,14 +51,14 @@ impl<K: Clone + Eq + Hash, V: Clone> Keyed<K, V> {
     }
 
     /// Everything that is kept now.
-    pub(crate) fn all(&self) -> Arc<HashMap<K, V>> {
+    pub(crate) fn all(&self) -> Arc<Map<K, V>> {
         self.0.load_full()
     }
 
     #[cold]
     fn add(&self, key: K, value: V) -> V {
         self.0.rcu(|map| {
-            let mut map = HashMap::clone(map);
+            let mut map = Map::clone(map);
             map.entry(key.clone()).or_insert_with(|| value.clone());
             map
         });
@@ -46,7 +75,7 @@ impl<K, V> std::fmt::Debug for Keyed<K, V> {
 
 impl<K, V> Default for Keyed<K, V> {
     fn default() -> Self {
-        Keyed(ArcSwap::from_pointee(HashMap::new()))
+        Keyed(ArcSwap::from_pointee(Map::default()))
     }
 }
 
