@@ -168,8 +168,19 @@ impl<'a> Members<'a> {
     fn member(&mut self) -> Result<(Cow<'a, str>, Value<'a>), Malformed> {
         let items = &mut self.0;
         let key_at = items.at;
-        let key = items.value()?;
-        let Some(key) = key.as_str() else { return items.fail(key_at) };
+        let key = match items.text.get(key_at) {
+            Some(b'"') => match string_end(items.text, key_at) {
+                Ok((end, escaped)) => {
+                    items.at = end;
+                    let json = &items.text[key_at..end];
+                    if escaped { unquote(json) } else { name(&json[1..json.len() - 1]) }
+                }
+                Err(malformed) => return items.fail(malformed.at),
+            },
+            // No key, but perhaps not even a value.
+            _ => items.value().map(|_| None)?,
+        };
+        let Some(key) = key else { return items.fail(key_at) };
         items.at = skip_whitespace(items.text, items.at);
         if items.text.get(items.at) != Some(&b':') {
             return items.fail(items.at);
@@ -193,6 +204,32 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
+/// A key without escapes. Those that stand in every answer, and in every event of a stream, are known by sight: to make
+/// sure that a text is UTF-8 takes longer.
+fn name(text: &[u8]) -> Option<Cow<'_, str>> {
+    let known = match text {
+        b"id" => "id",
+        b"object" => "object",
+        b"created" => "created",
+        b"model" => "model",
+        b"choices" => "choices",
+        b"index" => "index",
+        b"delta" => "delta",
+        b"message" => "message",
+        b"messages" => "messages",
+        b"role" => "role",
+        b"content" => "content",
+        b"logprobs" => "logprobs",
+        b"finish_reason" => "finish_reason",
+        b"usage" => "usage",
+        b"service_tier" => "service_tier",
+        b"system_fingerprint" => "system_fingerprint",
+        b"stream" => "stream",
+        _ => std::str::from_utf8(text).ok()?,
+    };
+    Some(Cow::Borrowed(known))
+}
+
 fn unquote(json: &[u8]) -> Option<Cow<'_, str>> {
     let inner = json.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     if memchr::memchr(b'\\', inner).is_none() {
@@ -210,22 +247,27 @@ fn skip_whitespace(text: &[u8], mut at: usize) -> usize {
 
 /// The end of the string whose opening quote is at `at`.
 fn skip_string(text: &[u8], at: usize) -> Result<usize, Malformed> {
+    string_end(text, at).map(|(end, _)| end)
+}
+
+/// The end of the string whose opening quote is at `at`, and whether there are escapes in it.
+fn string_end(text: &[u8], at: usize) -> Result<(usize, bool), Malformed> {
     // Most strings are keys and words: setting out to find their end costs more than finding it, word by word.
     const WORDS: usize = 4;
-    let mut from = at + 1;
+    let (mut from, mut escaped) = (at + 1, false);
     for _ in 0..WORDS {
         let Some(word) = text.get(from..).and_then(<[u8]>::first_chunk) else { break };
         match quote_or_escape(u64::from_le_bytes(*word)) {
             None => from += word.len(),
-            Some(found) if word[found] == b'"' => return Ok(from + found + 1),
-            Some(found) => from += found + 2,
+            Some(found) if word[found] == b'"' => return Ok((from + found + 1, escaped)),
+            Some(found) => (from, escaped) = (from + found + 2, true),
         }
     }
     loop {
         let rest = text.get(from..).unwrap_or_default();
         match memchr2(b'"', b'\\', rest) {
-            Some(found) if rest[found] == b'"' => return Ok(from + found + 1),
-            Some(found) => from += found + 2,
+            Some(found) if rest[found] == b'"' => return Ok((from + found + 1, escaped)),
+            Some(found) => (from, escaped) = (from + found + 2, true),
             None => return Err(Malformed { at: text.len() }),
         }
     }
