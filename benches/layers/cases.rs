@@ -4,10 +4,17 @@ use std::{
     convert::Infallible,
     future::{Ready, ready},
     num::NonZeroU32,
+    sync::Arc,
     time::Duration,
 };
 
-use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, retry::Policy};
+use tower::{
+    BoxError, Layer, ServiceBuilder, ServiceExt,
+    retry::{
+        Policy,
+        budget::{Budget, TpsBudget},
+    },
+};
 use tower_failover::{
     CapabilityFilterLayer, CatchErrorLayer, CircuitBreakerLayer, CollectBodyLayer, Dialect, FailoverLayer,
     FailoverStack, ProviderLayer, RateLimitLayer, RequirementsLayer, RetryLayer, Route, TimeoutLayer,
@@ -134,7 +141,12 @@ fn wide_limits() -> Limits {
 fn towers() -> Vec<Case> {
     vec![
         case(TOWER_TIMEOUT, tower::timeout::TimeoutLayer::new(HALF_A_MINUTE)),
-        case(TOWER_RETRY, tower::retry::RetryLayer::new(TwoTries(1))),
+        case(TOWER_RETRY, tower::retry::RetryLayer::new(TwoTries { again: 1, budget: None })),
+        // This crate's retry always has one.
+        case(
+            "tower: retry with a budget",
+            tower::retry::RetryLayer::new(TwoTries { again: 1, budget: Some(Arc::new(TpsBudget::default())) }),
+        ),
         case("tower: concurrency limit", tower::limit::ConcurrencyLimitLayer::new(1024)),
         case("tower: filter", tower::filter::FilterLayer::new(Ok::<Request, BoxError>)),
     ]
@@ -142,17 +154,24 @@ fn towers() -> Vec<Case> {
 
 /// As the documentation of `tower::retry` has it: each call is tried again once if it fails.
 #[derive(Clone)]
-struct TwoTries(u32);
+struct TwoTries {
+    again: u32,
+    budget: Option<Arc<TpsBudget>>,
+}
 
 impl<E> Policy<Request, Response, E> for TwoTries {
     type Future = Ready<()>;
 
     fn retry(&mut self, _: &mut Request, result: &mut Result<Response, E>) -> Option<Ready<()>> {
         let failed = !matches!(result, Ok(response) if !response.status().is_server_error());
-        if !failed || self.0 == 0 {
+        if !failed {
+            self.budget.iter().for_each(|budget| budget.deposit());
             return None;
         }
-        self.0 -= 1;
+        if self.again == 0 || !self.budget.as_ref().is_none_or(|budget| budget.withdraw()) {
+            return None;
+        }
+        self.again -= 1;
         Some(ready(()))
     }
 
