@@ -149,6 +149,14 @@ impl Permit {
         self
     }
 
+    pub(super) fn is_of(&self, epoch: u64) -> bool {
+        self.epoch == epoch
+    }
+
+    pub(super) fn is_probe_of(&self, epoch: u64) -> bool {
+        self.role == Role::Probe && self.is_of(epoch)
+    }
+
     pub(super) fn answering(&mut self) {
         self.answering_at(Instant::now);
     }
