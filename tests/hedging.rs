@@ -1,4 +1,5 @@
 //! Another target beside one that is slow: who answers, when, and what becomes of the others.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
     convert::Infallible,

@@ -1,4 +1,5 @@
 //! Streams that break off behind RecoveryLayer and FailoverLayer: what the client reads, and what each target was asked.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
     collections::{HashMap, VecDeque},

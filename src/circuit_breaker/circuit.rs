@@ -7,6 +7,7 @@
 //! older one is ignored: what was admitted before an outage says nothing about how the target is now.
 
 use std::{
+    ops::{Deref, DerefMut},
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -14,11 +15,12 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    CircuitAdvice, CircuitState, Deadline, Fault, FaultKind, Refusal,
+    CircuitAdvice, CircuitState, Deadline, Event, Fault, FaultKind, Refusal,
     circuit_breaker::{
         CircuitSettings,
         permit::{Permit, Role},
     },
+    observer::Observers,
     sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering},
     window::{Counts, Window},
 };
@@ -56,6 +58,64 @@ pub(super) struct Circuit {
     /// How often it opened without a good call in between: each time it stays open longer.
     openings: AtomicU32,
     cooldown: Mutex<Cooldown>,
+    listeners: Listeners,
+}
+
+/// Who is told when the circuit changes, and whose it is.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    observers: Observers,
+    target: Option<Arc<str>>,
+    provider: Option<Arc<str>>,
+}
+
+impl Listeners {
+    pub(super) fn new(observers: Observers, target: Option<&str>, provider: Option<&str>) -> Self {
+        Listeners { observers, target: target.map(Into::into), provider: provider.map(Into::into) }
+    }
+}
+
+/// The cooldown, locked. Whoever listens is told of a change when it is unlocked again: an observer may ask the circuit how it
+/// is.
+struct Locked<'a> {
+    // The order counts: this is dropped before the next.
+    guard: MutexGuard<'a, Cooldown>,
+    change: Change<'a>,
+}
+
+struct Change<'a> {
+    circuit: &'a Circuit,
+    before: CircuitState,
+    after: CircuitState,
+}
+
+impl Deref for Locked<'_> {
+    type Target = Cooldown;
+
+    fn deref(&self) -> &Cooldown {
+        &self.guard
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Cooldown {
+        &mut self.guard
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.change.after = self.change.circuit.state();
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        if self.after != self.before {
+            let (Listeners { observers, target, provider }, state) = (&self.circuit.listeners, self.after);
+            observers.tell(|| Event::CircuitChanged { target: target.clone(), provider: provider.clone(), state });
+        }
+    }
 }
 
 /// What matters while the circuit is not closed.
@@ -80,6 +140,7 @@ impl Circuit {
             consecutive: AtomicU32::new(0),
             openings: AtomicU32::new(0),
             cooldown: Mutex::new(Cooldown { until: now, transient: true, probes: 0, lease: now, last_resort: false }),
+            listeners: Listeners::default(),
         }
     }
 
@@ -99,9 +160,17 @@ impl Circuit {
         epoch
     }
 
-    fn cooldown(&self) -> MutexGuard<'_, Cooldown> {
+    /// Tells these of every change from now on.
+    pub(super) fn with_listeners(mut self, listeners: Listeners) -> Self {
+        self.listeners = listeners;
+        self
+    }
+
+    fn cooldown(&self) -> Locked<'_> {
         // Nothing panics while it is held; were it so, the plain numbers in it would still be good.
-        self.cooldown.lock().unwrap_or_else(PoisonError::into_inner)
+        let guard = self.cooldown.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state();
+        Locked { guard, change: Change { circuit: self, before: state, after: state } }
     }
 
     /// Admits a call or refuses it.

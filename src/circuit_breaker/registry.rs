@@ -6,13 +6,14 @@ use std::{
 };
 
 use crate::{
-    Refusal, Target, TargetId,
+    Observer, Refusal, Target, TargetId,
     circuit_breaker::{
-        CircuitRules, CircuitState,
-        circuit::{Circuit, CircuitSnapshot},
+        CircuitRules, CircuitSettings, CircuitState,
+        circuit::{Circuit, CircuitSnapshot, Listeners},
         permit::Permits,
     },
     keyed::Keyed,
+    observer::Observers,
 };
 
 /// The circuits of all targets and providers: share one between the routes that share targets, and they share what they
@@ -26,6 +27,7 @@ pub struct CircuitRegistry {
 
 struct Inner {
     rules: CircuitRules,
+    observers: Observers,
     targets: Keyed<TargetId, Circuits>,
     providers: Keyed<String, Arc<Circuit>>,
     /// The circuit of calls that are for no target: of a client or server with a single upstream.
@@ -42,8 +44,23 @@ pub(super) struct Circuits {
 impl CircuitRegistry {
     /// Circuits that open by these rules: [`CircuitSettings`](super::CircuitSettings) for all, or [`CircuitRules`].
     pub fn new(rules: impl Into<CircuitRules>) -> Self {
+        Self::build(rules.into(), Observers::default())
+    }
+
+    /// A registry of the same rules that tells somebody, besides those that are told already, when a circuit opens, closes
+    /// or half-opens: [`Event::CircuitChanged`](crate::Event::CircuitChanged). It knows no calls yet, so this is said before the
+    /// registry is shared.
+    #[must_use]
+    pub fn with_observer(&self, observer: impl Observer) -> Self {
+        let mut observers = self.inner.observers.clone();
+        observers.add(observer);
+        Self::build(self.inner.rules.clone(), observers)
+    }
+
+    fn build(rules: CircuitRules, observers: Observers) -> Self {
         let inner = Inner {
-            rules: rules.into(),
+            rules,
+            observers,
             targets: Keyed::default(),
             providers: Keyed::default(),
             nameless: OnceLock::new(),
@@ -103,15 +120,19 @@ impl CircuitRegistry {
     }
 
     fn with_circuits<T>(&self, target: Option<&Target>, read: impl FnOnce(&Circuits) -> T) -> T {
-        let rules = &self.inner.rules;
+        let Inner { rules, observers, .. } = &*self.inner;
+        let circuit = |settings: &CircuitSettings, target: Option<&str>, provider: Option<&str>| {
+            let listeners = Listeners::new(observers.clone(), target, provider);
+            Arc::new(Circuit::new(*settings).with_listeners(listeners))
+        };
         let Some(target) = target else {
-            let new = || Circuits { target: Arc::new(Circuit::new(*rules.general())), provider: None };
+            let new = || Circuits { target: circuit(rules.general(), None, None), provider: None };
             return read(self.inner.nameless.get_or_init(new));
         };
         let new = || Circuits {
-            target: Arc::new(Circuit::new(*rules.of_target(target.id()))),
+            target: circuit(rules.of_target(target.id()), Some(target.id().as_str()), None),
             provider: target.provider().map(|provider| {
-                let new = || Arc::new(Circuit::new(*rules.of_provider(provider.name())));
+                let new = || circuit(rules.of_provider(provider.name()), None, Some(provider.name()));
                 self.inner.providers.with(provider.name(), new, Arc::clone)
             }),
         };
@@ -191,5 +212,27 @@ mod tests {
         assert_eq!(registry.state(&target), CircuitState::Closed);
         let names: Vec<_> = registry.snapshot().into_iter().map(|it| (it.target, it.provider)).collect();
         assert_eq!(names, [(None, Some("p".into())), (Some("p/m".into()), None)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn observers_hear_of_every_change_and_may_ask_the_circuit_meanwhile() {
+        let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (log, asked) = (heard.clone(), Arc::new(OnceLock::<CircuitRegistry>::new()));
+        let (asking, target) = (asked.clone(), Target::named("a"));
+        let whom = target.clone();
+        let registry = CircuitRegistry::default().with_observer(move |event: &crate::Event| {
+            if let crate::Event::CircuitChanged { target, state, .. } = event {
+                let found = asking.get().map(|registry| registry.state(&whom));
+                log.lock().unwrap().push((target.as_deref().map(str::to_owned), *state, found));
+            }
+        });
+        asked.set(registry.clone()).unwrap();
+        registry.open(&target);
+        registry.open(&target);
+        registry.half_open(&target);
+        registry.close(&target);
+        use CircuitState::{Closed, HalfOpen, Open};
+        let expected = [Open, HalfOpen, Closed].map(|state| (Some("a".to_owned()), state, Some(state)));
+        assert_eq!(*heard.lock().unwrap(), expected);
     }
 }

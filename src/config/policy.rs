@@ -49,7 +49,7 @@ impl Default for Policy {
 impl Policy {
     /// Takes a policy's keys; what the table leaves out is as in `base`.
     pub(super) fn read(table: &mut Table<'_>, base: &Policy) -> Policy {
-        let policy = Policy {
+        Policy {
             choice: Choice::read(table, base.choice),
             failover_on: read_kinds(table).unwrap_or(base.failover_on),
             last_resort: table.take_bool("last_resort").unwrap_or(base.last_resort),
@@ -58,8 +58,7 @@ impl Policy {
             stream_recovery: StreamRecovery::read(table).unwrap_or(base.stream_recovery),
             timeout: TimeoutSettings::read(table, base.timeout),
             retry: RetrySettings::read(table, base.retry),
-        };
-        policy
+        }
     }
 }
 
