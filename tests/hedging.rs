@@ -3,8 +3,6 @@
 
 use std::{
     convert::Infallible,
-    future::Future,
-    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -13,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tokio::time::{Instant, sleep};
@@ -67,10 +66,7 @@ impl Upstreams {
         Route::new("r", self.answers.iter().map(|(name, ..)| Target::named(name))).unwrap()
     }
 
-    fn answer(
-        &self,
-        request: &Request<Full<Bytes>>,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>> {
+    fn answer(&self, request: &Request<Full<Bytes>>) -> BoxFuture<'static, Result<Response<Full<Bytes>>, Infallible>> {
         let target = RequestContext::of(request.extensions()).unwrap().target().unwrap().clone();
         let name = target.id().to_string();
         let (_, millis, status) = *self.answers.iter().find(|(known, ..)| *known == name).unwrap();
