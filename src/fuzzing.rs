@@ -176,6 +176,7 @@ impl Body for Frames {
 }
 
 fn guarded(frames: Vec<Bytes>, breaks: bool, commit: Commit) -> Seen {
+    let begins_as_json = frames.iter().flatten().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
     // Nothing is made up, but for the blank line that the last event may lack.
     let most = frames.iter().map(Bytes::len).sum::<usize>() + 2;
     let mut body = Some(Frames { frames: frames.into(), breaks });
@@ -199,9 +200,10 @@ fn guarded(frames: Vec<Bytes>, breaks: bool, commit: Commit) -> Seen {
     }
     assert!(bytes.len() <= most);
     // The white space before it may have come in a frame of its own.
-    match bytes.trim_ascii_start() {
-        json @ [b'{', ..] => Seen::Json(json.to_vec()),
-        _ => Seen::Stream { events: reference(&bytes), error },
+    if begins_as_json {
+        Seen::Json(bytes.trim_ascii_start().to_vec())
+    } else {
+        Seen::Stream { events: reference(&bytes), error }
     }
 }
 
