@@ -24,7 +24,6 @@ pub(crate) struct Value<'a> {
 
 impl<'a> Value<'a> {
     /// The single value that a text holds, whole and with nothing but white space around it.
-    #[cfg(test)]
     pub(crate) fn whole(text: &'a [u8]) -> Result<Self, Malformed> {
         let start = skip_whitespace(text, 0);
         let end = skip_value(text, start)?;

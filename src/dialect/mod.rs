@@ -13,8 +13,12 @@ use bytes::Bytes;
 
 use crate::{Dialect, Fault, FaultKind, RequestContext, RequestOutline, Usage, usage::Written};
 
+pub(crate) mod canonical;
 pub(crate) mod json_scan;
+pub(crate) mod json_write;
 pub(crate) mod openai_chat;
+#[cfg(test)]
+pub(crate) mod recorded;
 pub(crate) mod recovery;
 
 use json_scan::Malformed;

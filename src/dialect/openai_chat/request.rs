@@ -1,5 +1,8 @@
 //! What a chat completion request says.
 
+pub(crate) mod decode;
+pub(crate) mod encode;
+
 use std::borrow::Cow;
 
 use bytes::Bytes;

@@ -1,0 +1,123 @@
+//! What a translation could not say.
+
+use std::{collections::BTreeSet, fmt};
+
+use super::Extras;
+
+/// A feature of a request or answer that the other dialect has no word for. The name is the one that the table of losses in
+/// the documentation has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Loss(pub(crate) &'static str);
+
+impl Loss {
+    /// A member that nothing is known of.
+    pub(crate) const UNKNOWN_MEMBER: Loss = Loss("unknown member");
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// Every loss of a translation, once each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Losses(BTreeSet<Loss>);
+
+impl Losses {
+    pub(crate) fn note(&mut self, name: &'static str) {
+        self.0.insert(Loss(name));
+    }
+
+    /// Notes it, if there is one.
+    pub(crate) fn note_if(&mut self, lost: bool, name: &'static str) {
+        if lost {
+            self.note(name);
+        }
+    }
+
+    /// Notes members that only one dialect knows, by their names where those are known. `null`, `false` and what is empty
+    /// asks for nothing.
+    pub(crate) fn extras(&mut self, extras: &Extras<'_>) {
+        for (key, value) in extras.iter() {
+            if matches!(value.as_str(), "null" | "false" | "[]" | "{}" | "\"\"") {
+                continue;
+            }
+            let known = KNOWN_MEMBERS.iter().find(|known| key.is(known));
+            self.0.insert(known.map_or(Loss::UNKNOWN_MEMBER, |name| Loss(name)));
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Loss> {
+        self.0.iter().copied()
+    }
+}
+
+/// Members that have no place in the canonical form, by name. What a request names itself never becomes a loss's name: a
+/// label of a metric must be one of a known few.
+const KNOWN_MEMBERS: &[&str] = &[
+    "audio",
+    "annotations",
+    "background",
+    "cache_control",
+    "cachedContent",
+    "citations",
+    "container",
+    "context",
+    "context_management",
+    "conversation",
+    "detail",
+    "include",
+    "inference_geo",
+    "labels",
+    "logit_bias",
+    "logprobs",
+    "mcp_servers",
+    "mediaResolution",
+    "modalities",
+    "moderation",
+    "n",
+    "name",
+    "partMetadata",
+    "prediction",
+    "previous_response_id",
+    "prompt",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "responseModalities",
+    "safetySettings",
+    "speechConfig",
+    "speed",
+    "status",
+    "store",
+    "stream_options",
+    "system_fingerprint",
+    "thoughtSignature",
+    "top_logprobs",
+    "truncation",
+    "videoMetadata",
+    "web_search_options",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::json_scan::Value;
+
+    #[test]
+    fn a_loss_is_noted_once_and_never_by_a_name_of_the_clients() {
+        let value = Value::whole(br#"{"logit_bias":{"1":2},"my_secret":1,"store":false,"n":null,"n":2}"#).unwrap();
+        let mut extras = Extras::default();
+        value.members().for_each(|member| member.map(|(key, value)| extras.keep(key, &value)).unwrap());
+        let mut losses = Losses::default();
+        losses.extras(&extras);
+        losses.extras(&extras);
+        losses.note_if(false, "seed");
+        let names: Vec<_> = losses.iter().map(|loss| loss.to_string()).collect();
+        assert_eq!(names, ["logit_bias", "n", "unknown member"]);
+    }
+}

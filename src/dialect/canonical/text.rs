@@ -1,0 +1,206 @@
+//! Pieces of JSON text.
+
+use std::borrow::Cow;
+
+use crate::dialect::{
+    json_scan::Value,
+    json_write::{self, escape},
+};
+
+/// What stands between the quotes of a JSON string: text with its escapes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Text<'a>(Cow<'a, str>);
+
+impl<'a> Text<'a> {
+    /// Text that is escaped already.
+    pub(crate) fn escaped(inside: impl Into<Cow<'a, str>>) -> Self {
+        Text(inside.into())
+    }
+
+    /// Text that is not escaped yet.
+    pub(crate) fn plain(plain: &str) -> Text<'static> {
+        let mut out = Vec::with_capacity(plain.len());
+        escape(&mut out, plain);
+        // Escaping puts ASCII in place of ASCII.
+        Text(Cow::Owned(String::from_utf8(out).unwrap_or_default()))
+    }
+
+    /// The string that a value is; `None` if it is none, or not UTF-8.
+    pub(crate) fn of(value: &Value<'a>) -> Option<Self> {
+        let json = value.json();
+        let inside = json.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        Some(Text(Cow::Borrowed(std::str::from_utf8(inside).ok()?)))
+    }
+
+    /// What it says; where an escape means nothing (half a surrogate pair), as it stands.
+    pub(crate) fn decoded(&self) -> Cow<'_, str> {
+        if memchr::memchr(b'\\', self.0.as_bytes()).is_none() {
+            return Cow::Borrowed(&self.0);
+        }
+        let json = ["\"", &self.0, "\""].concat();
+        serde_json::from_str::<String>(&json).map_or(Cow::Borrowed(&*self.0), Cow::Owned)
+    }
+
+    /// It as it stands between its quotes.
+    pub(crate) fn as_escaped(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether it says just that, which has no need of escapes.
+    pub(crate) fn is(&self, plain: &str) -> bool {
+        self.0 == plain
+    }
+
+    pub(crate) fn into_owned(self) -> Text<'static> {
+        Text(Cow::Owned(self.0.into_owned()))
+    }
+
+    /// The same, for as long as this is there.
+    pub(crate) fn borrowed(&self) -> Text<'_> {
+        Text(Cow::Borrowed(&self.0))
+    }
+
+    /// Adds more behind it.
+    pub(crate) fn push(&mut self, more: &Text<'_>) {
+        self.0.to_mut().push_str(&more.0);
+    }
+
+    /// Writes it as a JSON string.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.reserve(self.0.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(self.0.as_bytes());
+        out.push(b'"');
+    }
+
+    /// The value that the text spells, for JSON in a string (a call's arguments).
+    pub(crate) fn as_json(&self) -> Raw<'_> {
+        Raw(self.decoded())
+    }
+}
+
+/// The JSON text of a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Raw<'a>(Cow<'a, str>);
+
+impl<'a> Raw<'a> {
+    /// That text, which must be JSON.
+    pub(crate) fn new(json: impl Into<Cow<'a, str>>) -> Self {
+        Raw(json.into())
+    }
+
+    /// The text of a value; `None` where it is not UTF-8.
+    pub(crate) fn of(value: &Value<'a>) -> Option<Self> {
+        std::str::from_utf8(value.json()).ok().map(|json| Raw(Cow::Borrowed(json)))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    /// The value; `None` where it is no JSON after all.
+    pub(crate) fn value(&self) -> Option<Value<'_>> {
+        Value::whole(self.0.as_bytes()).ok()
+    }
+
+    pub(crate) fn is_object(&self) -> bool {
+        self.0.trim_start().starts_with('{') && self.value().is_some()
+    }
+
+    pub(crate) fn into_owned(self) -> Raw<'static> {
+        Raw(Cow::Owned(self.0.into_owned()))
+    }
+
+    /// It as the text of a string.
+    pub(crate) fn quoted(&self) -> Text<'static> {
+        Text::plain(&self.0)
+    }
+
+    /// It without the white space between its tokens, as the text of a string.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.0.as_bytes());
+    }
+}
+
+/// Members that only one dialect knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Extras<'a>(Vec<(Text<'a>, Raw<'a>)>);
+
+impl<'a> Extras<'a> {
+    /// Keeps a member. `null` says nothing in any dialect, but it is kept: the same dialect gets it back.
+    pub(crate) fn keep(&mut self, key: Cow<'a, str>, value: &Value<'a>) {
+        let Some(value) = Raw::of(value) else { return };
+        let key = match key {
+            Cow::Borrowed(key) if !key.contains(['"', '\\']) && !key.contains(char::is_control) => Text::escaped(key),
+            key => Text::plain(&key),
+        };
+        self.0.push((key, value));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Text<'a>, &Raw<'a>)> {
+        self.0.iter().map(|(key, value)| (key, value))
+    }
+
+    /// The last one of that name.
+    pub(crate) fn get(&self, key: &str) -> Option<&Raw<'a>> {
+        self.0.iter().rev().find(|(name, _)| name.is(key)).map(|(_, value)| value)
+    }
+
+    /// Takes out whatever has that name.
+    pub(crate) fn take(&mut self, key: &str) -> Option<Raw<'a>> {
+        let at = self.0.iter().rposition(|(name, _)| name.is(key))?;
+        Some(self.0.remove(at).1)
+    }
+}
+
+/// Writes a string of plain text.
+pub(crate) fn quoted(plain: &str) -> Raw<'static> {
+    let mut out = Vec::with_capacity(plain.len() + 2);
+    json_write::string(&mut out, plain);
+    Raw(Cow::Owned(String::from_utf8(out).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_what_stands_between_the_quotes() {
+        let json = br#""a \"b\" \u00e9\n""#;
+        let text = Text::of(&Value::whole(json).unwrap()).unwrap();
+        assert_eq!(text.as_escaped(), r#"a \"b\" \u00e9\n"#);
+        assert_eq!(text.decoded(), "a \"b\" é\n");
+        assert_eq!(Text::plain("a \"b\" é\n").decoded(), "a \"b\" é\n");
+        assert_eq!(Text::of(&Value::whole(b"7").unwrap()), None);
+        assert_eq!(Text::escaped(r"\ud800").decoded(), r"\ud800");
+    }
+
+    #[test]
+    fn arguments_are_json_in_a_string_and_out_of_it() {
+        let text = Text::escaped(r#"{\"a\": \"\\n\"}"#);
+        assert_eq!(text.as_json().as_str(), r#"{"a": "\n"}"#);
+        assert_eq!(Raw::new(r#"{"a": "\n"}"#).quoted(), text);
+    }
+
+    #[test]
+    fn extras_are_found_by_their_last_name() {
+        let value = Value::whole(br#"{"a":1,"b\n":2,"a":3}"#).unwrap();
+        let mut extras = Extras::default();
+        value.members().for_each(|member| member.map(|(key, value)| extras.keep(key, &value)).unwrap());
+        assert_eq!(extras.get("a").unwrap().as_str(), "3");
+        assert_eq!(extras.take("a").unwrap().as_str(), "3");
+        assert_eq!(extras.iter().map(|(key, _)| key.decoded().into_owned()).collect::<Vec<_>>(), ["a", "b\n"]);
+    }
+}
