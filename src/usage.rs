@@ -9,10 +9,12 @@ use std::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Tokens of the request, those that came from the provider's cache included.
+    /// Tokens of the request, those that came from the provider's cache or went into it included.
     pub input: u64,
     /// How many of them came from the provider's cache.
     pub cached_input: u64,
+    /// How many of them were put into the provider's cache, which some providers charge for.
+    pub cache_write_input: u64,
     /// Tokens of the answer, reasoning included.
     pub output: u64,
     /// How many of them were reasoning.
@@ -70,6 +72,7 @@ impl Written {
         Usage {
             input,
             cached_input: 0,
+            cache_write_input: 0,
             output: self.all.div_ceil(BYTES_PER_TOKEN),
             reasoning: self.reasoning.div_ceil(BYTES_PER_TOKEN),
             estimated: true,
@@ -94,6 +97,6 @@ mod tests {
     #[test]
     fn an_estimate_is_marked_and_rounds_up() {
         let usage = Written { all: 9, reasoning: 1 }.estimate(7);
-        assert_eq!(usage, Usage { input: 7, cached_input: 0, output: 3, reasoning: 1, estimated: true });
+        assert_eq!(usage, Usage { input: 7, output: 3, reasoning: 1, estimated: true, ..Usage::default() });
     }
 }

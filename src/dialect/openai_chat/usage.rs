@@ -2,7 +2,10 @@
 
 use crate::{
     Usage,
-    dialect::json_scan::{Malformed, Value},
+    dialect::{
+        json_scan::{Malformed, Value},
+        json_write::Object,
+    },
     usage::Written,
 };
 
@@ -17,7 +20,8 @@ pub(crate) fn read(value: &Value<'_>) -> Option<Usage> {
             "prompt_tokens" => usage.input = number.unwrap_or(0),
             "completion_tokens" => usage.output = number.unwrap_or(0),
             "prompt_tokens_details" => {
-                usage.cached_input = count(&value, "cached_tokens").unwrap_or(usage.cached_input)
+                usage.cached_input = count(&value, "cached_tokens").unwrap_or(usage.cached_input);
+                usage.cache_write_input = count(&value, "cache_write_tokens").unwrap_or(0);
             }
             // DeepSeek's and Moonshot's names for it.
             "prompt_cache_hit_tokens" | "cached_tokens" => usage.cached_input = number.unwrap_or(usage.cached_input),
@@ -30,6 +34,20 @@ pub(crate) fn read(value: &Value<'_>) -> Option<Usage> {
 
 fn count(details: &Value<'_>, name: &str) -> Option<u64> {
     details.member(name)?.as_u64()
+}
+
+/// Writes a `usage`.
+pub(crate) fn write(usage: &Usage, object: &mut Object<'_>) {
+    object.number("prompt_tokens", usage.input);
+    object.number("completion_tokens", usage.output);
+    object.number("total_tokens", usage.input.saturating_add(usage.output));
+    object.object("prompt_tokens_details", |details| {
+        details.number("cached_tokens", usage.cached_input);
+        if usage.cache_write_input > 0 {
+            details.number("cache_write_tokens", usage.cache_write_input);
+        }
+    });
+    object.object("completion_tokens_details", |details| details.number("reasoning_tokens", usage.reasoning));
 }
 
 /// Adds what a message, or a piece of one, says.
@@ -66,7 +84,7 @@ mod tests {
         let openai = r#"{"prompt_tokens":20,"completion_tokens":9,"total_tokens":29,
             "prompt_tokens_details":{"cached_tokens":8,"audio_tokens":0},
             "completion_tokens_details":{"reasoning_tokens":4}}"#;
-        let expected = Usage { input: 20, cached_input: 8, output: 9, reasoning: 4, estimated: false };
+        let expected = Usage { input: 20, cached_input: 8, output: 9, reasoning: 4, ..Usage::default() };
         assert_eq!(usage(openai), Some(expected));
         let deepseek =
             r#"{"prompt_tokens":20,"completion_tokens":9,"prompt_cache_hit_tokens":8,"prompt_tokens_details":null}"#;
