@@ -1,6 +1,12 @@
 //! What an answer says.
 
-use super::{Extras, Part, Text};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use super::{Block, Event, Extras, Head, Part, Raw, Text};
 use crate::{Dialect, Usage};
 
 /// An answer in one piece.
@@ -17,6 +23,12 @@ pub(crate) struct Answer<'a> {
     pub(crate) usage: Option<Usage>,
     pub(crate) service_tier: Option<Text<'a>>,
     pub(crate) extras: Extras<'a>,
+    /// Members of what stands around its message: OpenAI's choice, Gemini's candidate.
+    pub(crate) candidate_extras: Extras<'a>,
+    /// Members of its message, where that is apart from the answer.
+    pub(crate) message_extras: Extras<'a>,
+    /// Further answers to the same request, as their own dialect puts them.
+    pub(crate) others: Vec<Raw<'a>>,
 }
 
 impl Answer<'_> {
@@ -32,8 +44,62 @@ impl Answer<'_> {
             usage: None,
             service_tier: None,
             extras: Extras::default(),
+            candidate_extras: Extras::default(),
+            message_extras: Extras::default(),
+            others: Vec::new(),
         }
     }
+
+    /// Tells it as a stream would: each part in one piece.
+    pub(crate) fn replay(&self, sink: &mut dyn FnMut(Event<'_>)) {
+        let borrowed =
+            |text: &Option<Text<'_>>| text.as_ref().map(|text| text.as_escaped().to_owned()).map(Text::escaped);
+        let head = Head { id: borrowed(&self.id), model: borrowed(&self.model), created: self.created };
+        sink(Event::Start(head));
+        let mut block = |block: Block<'_>, pieces: [Option<Event<'_>>; 2]| {
+            sink(Event::Begin(block));
+            pieces.into_iter().flatten().for_each(&mut *sink);
+            sink(Event::End);
+        };
+        let delta =
+            |text: &Text<'_>| (!text.is_empty()).then(|| Event::Delta(Text::escaped(text.as_escaped().to_owned())));
+        let signed = |text: &Option<Text<'_>>| borrowed(text).map(Event::Signature);
+        for part in &self.parts {
+            match part {
+                Part::Text { text, .. } if text.is_empty() => {}
+                Part::Text { text, .. } => block(Block::Text, [delta(text), None]),
+                Part::Refusal(text) => block(Block::Refusal, [delta(text), None]),
+                Part::Thought(thought) => block(Block::Thought, [delta(&thought.text), signed(&thought.signature)]),
+                Part::Call(call) => {
+                    let named = Block::Call { id: call.id.borrowed(), name: call.name.borrowed() };
+                    block(named, [delta(&call.arguments.quoted()), signed(&call.signature)]);
+                }
+                Part::Native(raw) => block(Block::Native(Raw::new(raw.as_str())), [None, None]),
+                // What an answer does not have.
+                Part::Media(_) | Part::Result(_) => {}
+            }
+        }
+        self.usage.into_iter().for_each(|usage| sink(Event::Usage(usage)));
+        sink(Event::Finish(self.finish.clone()));
+        sink(Event::Done);
+    }
+}
+
+/// An id for a call that has none: another one for each call of each answer, for a conversation may come to hold many.
+pub(crate) fn call_id(answer: Option<&Text<'_>>, number: usize) -> Text<'static> {
+    static UNNAMED: AtomicU64 = AtomicU64::new(0);
+    let mut hasher = DefaultHasher::new();
+    match answer {
+        Some(id) => id.as_escaped().hash(&mut hasher),
+        None => (seconds_now(), UNNAMED.fetch_add(1, Ordering::Relaxed)).hash(&mut hasher),
+    }
+    // The charset and length that all dialects take.
+    Text::escaped(format!("call_{:016x}_{number}", hasher.finish()))
+}
+
+/// The time, for dialects that tell when an answer was made where the provider's does not.
+pub(crate) fn seconds_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Why an answer ends.

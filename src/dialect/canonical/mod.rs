@@ -13,16 +13,20 @@
 //!   block is open at a time. Whoever reads a dialect that lets them overlap puts them in order.
 
 mod answer;
+#[cfg(test)]
+pub(crate) mod collect;
 mod event;
 mod loss;
 mod request;
+mod sequence;
 mod text;
 
-pub(crate) use answer::{Answer, Finish};
+pub(crate) use answer::{Answer, Finish, call_id, seconds_now};
 pub(crate) use event::{Block, Event, Head};
 pub(crate) use loss::{Loss, Losses};
 pub(crate) use request::{
     Call, Destination, Effort, Format, Media, MediaKind, Part, Reasoning, Request, Role, Source, Thought, Tool,
     ToolChoice, ToolResult, Turn,
 };
+pub(crate) use sequence::{Key, OutOfOrder, Sequence};
 pub(crate) use text::{Extras, Raw, Text};

@@ -1,5 +1,8 @@
 //! What a chat completion is.
 
+pub(crate) mod decode;
+pub(crate) mod encode;
+
 use bytes::Bytes;
 use serde_json::{Map, Value as Json, json};
 

@@ -1,5 +1,8 @@
 //! What the events of a chat completion stream mean.
 
+pub(crate) mod decode;
+pub(crate) mod encode;
+
 use super::usage;
 use crate::{
     Usage,

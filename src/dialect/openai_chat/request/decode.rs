@@ -127,7 +127,7 @@ fn turn<'a>(message: &Value<'a>) -> Turn<'a> {
 }
 
 /// A part of a message's content.
-fn part<'a>(value: &Value<'a>) -> Part<'a> {
+pub(crate) fn part<'a>(value: &Value<'a>) -> Part<'a> {
     read_part(value).or_else(|| Raw::of(value).map(Part::Native)).unwrap_or_else(|| Part::text(Text::default()))
 }
 
@@ -186,7 +186,7 @@ pub(crate) fn source(url: Text<'_>) -> Source<'_> {
     }
 }
 
-fn call<'a>(value: &Value<'a>) -> Part<'a> {
+pub(crate) fn call<'a>(value: &Value<'a>) -> Part<'a> {
     let read = || {
         let function = value.member("function")?;
         let mut extras = Extras::default();
