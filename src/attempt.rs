@@ -54,6 +54,8 @@ pub struct Attempt {
     ended: OnceLock<(Outcome, Duration)>,
     interruption: OnceLock<Fault>,
     usage: OnceLock<Usage>,
+    request_losses: OnceLock<Box<[&'static str]>>,
+    answer_losses: OnceLock<Box<[&'static str]>>,
 }
 
 impl Attempt {
@@ -65,6 +67,8 @@ impl Attempt {
             ended: OnceLock::new(),
             interruption: OnceLock::new(),
             usage: OnceLock::new(),
+            request_losses: OnceLock::new(),
+            answer_losses: OnceLock::new(),
         }
     }
 
@@ -112,6 +116,20 @@ impl Attempt {
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
         self.usage.get().copied()
+    }
+
+    /// What of the request or the answer could not be said in the other's dialect, by the names of the documentation's
+    /// table of losses; nothing where nobody translated.
+    #[must_use]
+    pub fn losses(&self) -> impl Iterator<Item = &'static str> {
+        [&self.request_losses, &self.answer_losses].into_iter().flat_map(|lost| lost.get()).flatten().copied()
+    }
+
+    /// Records what could not be said: of the request first, then of the answer.
+    pub(crate) fn lost(&self, names: &[&'static str]) {
+        if let Err(names) = self.request_losses.set(names.into()) {
+            let _ = self.answer_losses.set(names);
+        }
     }
 
     /// Records what it cost. The first word counts.

@@ -81,6 +81,7 @@ mod credentials;
 pub mod dialect;
 pub mod failover;
 mod fault;
+mod feature;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -122,6 +123,7 @@ pub use context::{Deadline, RequestContext};
 pub use credentials::{Credentials, InvalidCredentials};
 pub use failover::FailoverLayer;
 pub use fault::{CircuitAdvice, FailoverAdvice, Fault, FaultKind, FaultKinds, FaultPolicy, FaultScope, RetryAdvice};
+pub use feature::{Feature, Features};
 pub use observer::{CircuitState, Event, Observer};
 pub use outline::RequestOutline;
 pub use provider::ProviderLayer;

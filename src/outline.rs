@@ -1,16 +1,18 @@
 //! What of a request's body every layer may ask for, found in one scan.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use bytes::Bytes;
 
-use crate::Requirements;
+use crate::{Requirements, dialect::json_scan};
 
 /// What a request's JSON body says at its top: where its model stands, and whether it asks for a stream.
 #[derive(Clone, Debug)]
 pub struct RequestOutline {
     body: Bytes,
     model: Option<Range<usize>>,
+    /// The model, in a dialect that names it in the path.
+    named: Option<Box<str>>,
     /// A repeated key is legal JSON. Most parsers take the last one; all of them are replaced.
     earlier_models: Vec<Range<usize>>,
     streaming: bool,
@@ -38,6 +40,7 @@ impl RequestOutline {
         RequestOutline {
             body,
             model: None,
+            named: None,
             earlier_models: Vec::new(),
             streaming: false,
             choices: 1,
@@ -88,6 +91,20 @@ impl RequestOutline {
     #[must_use]
     pub fn streaming(&self) -> bool {
         self.streaming
+    }
+
+    /// Says the model that the path names.
+    pub(crate) fn set_named(&mut self, model: &str) {
+        self.named = Some(model.into());
+    }
+
+    /// The model that the client asks for, be it in the body or in the path.
+    #[must_use]
+    pub fn model(&self) -> Option<Cow<'_, str>> {
+        match &self.named {
+            Some(named) => Some(Cow::Borrowed(named)),
+            None => json_scan::unquote(self.model_json()?),
+        }
     }
 
     /// The JSON text of the model that the client asks for, quotes included.

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
+use crate::{Dialect, Feature, Features, Target};
+
 macro_rules! abilities {
     ($( $(#[$doc:meta])* $variant:ident $name:literal, )*) => {
         /// Something that a model either can do or cannot.
@@ -163,6 +165,8 @@ impl Capabilities {
 pub struct Requirements {
     /// The abilities that it uses.
     pub abilities: Abilities,
+    /// What it uses that not every dialect has a word for.
+    pub features: Features,
     /// How many tokens its input has: an estimate that rather says too few, see
     /// [`dialect`](crate::dialect#token-estimate).
     pub input_tokens: u64,
@@ -177,6 +181,24 @@ pub struct Requirements {
 }
 
 impl Requirements {
+    /// What of these a target does not offer to a client of that dialect, if anything.
+    ///
+    /// # Errors
+    ///
+    /// Every unmet need, so that whoever reads it can mend all at once.
+    pub fn check_target(&self, target: &Target, client: Option<Dialect>) -> Result<(), Unmet> {
+        let mut unmet = match self.check(target.capabilities(), target.tags()) {
+            Ok(()) => Vec::new(),
+            Err(unmet) => unmet.0.into_vec(),
+        };
+        let provider = target.provider().map(|provider| provider.dialect());
+        if let (Some(client), Some(provider)) = (client, provider) {
+            let lost = |feature: &Feature| client != provider && !feature.survives_translation_to(provider);
+            unmet.extend(self.features.iter().filter(lost).map(Need::Feature));
+        }
+        Unmet::new(unmet).map_or(Ok(()), Err)
+    }
+
     /// What of these the capabilities and tags do not offer, if anything.
     ///
     /// # Errors
@@ -211,6 +233,8 @@ impl Requirements {
 pub enum Need {
     /// An ability.
     Ability(Ability),
+    /// A feature that the target's dialect has no word for.
+    Feature(Feature),
     /// A context window of so many tokens.
     ContextWindow {
         /// The request's estimated input, and the output that it asks for.
@@ -235,6 +259,7 @@ impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Need::Ability(ability) => f.write_str(ability.name()),
+            Need::Feature(feature) => write!(f, "{feature} (not in the target's dialect)"),
             Need::ContextWindow { needed, offered } => {
                 write!(f, "context_window ({needed} tokens needed, {offered} offered)")
             }

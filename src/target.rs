@@ -127,7 +127,7 @@ impl Provider {
         let base = &self.base;
         let endpoint = match self.dialect {
             Dialect::OpenAiChat | Dialect::OpenAiResponses => strip_version(path),
-            Dialect::AnthropicMessages | Dialect::Gemini => path,
+            Dialect::AnthropicMessages | Dialect::Gemini => without_repeated_version(&base.prefix, path),
         };
         let path_and_query = match query {
             None if endpoint == CHAT_COMPLETIONS => base.chat_completions.clone(),
@@ -143,6 +143,14 @@ impl Provider {
 }
 
 const CHAT_COMPLETIONS: &str = "/chat/completions";
+
+/// The path without its version where the base URL has one: Anthropic's and Google's own have none, but those of servers
+/// that stand in for them do. Vertex puts a version, a project and a publisher before the models.
+fn without_repeated_version<'p>(prefix: &str, path: &'p str) -> &'p str {
+    let Some((version, _)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else { return path };
+    let has_one = prefix.rsplit('/').next() == Some(version) || prefix.contains("/publishers/");
+    if has_one { &path[1 + version.len()..] } else { path }
+}
 
 fn strip_version(path: &str) -> &str {
     match path.strip_prefix("/v1") {

@@ -19,11 +19,14 @@ impl<S> CapabilityFilter<S> {
 
 fn refusal(context: &RequestContext) -> Option<Refusal> {
     let target = context.target()?;
-    if target.capabilities().is_unrestricted() && !context.is_particular() {
+    let client = context.dialect();
+    let translated =
+        target.provider().is_some_and(|provider| client.is_some_and(|client| client != provider.dialect()));
+    if target.capabilities().is_unrestricted() && !context.is_particular() && !translated {
         return None;
     }
     let needs = context.requirements()?;
-    needs.check(target.capabilities(), target.tags()).err().map(Refusal::Unmet)
+    needs.check_target(target, client).err().map(Refusal::Unmet)
 }
 
 impl<S, RequestBody, B> Service<Request<RequestBody>> for CapabilityFilter<S>

@@ -40,12 +40,9 @@ fn read(name: &str, value: Value<'_>, defaults: CircuitSettings) -> Option<Provi
         spot.report("a provider's name must not be empty, nor have a slash or control characters");
     }
     let mut table = value.table()?;
-    let planned: Vec<_> =
-        Dialect::ALL.iter().filter(|dialect| **dialect != Dialect::OpenAiChat).map(|dialect| dialect.name()).collect();
-    let dialect = table
-        .take_required("dialect")
-        .and_then(|value| value.choice(&[Dialect::OpenAiChat.name()], &planned))
-        .and_then(Dialect::from_name);
+    let names: Vec<_> = Dialect::ALL.iter().map(|dialect| dialect.name()).collect();
+    let dialect =
+        table.take_required("dialect").and_then(|value| value.choice(&names, &[])).and_then(Dialect::from_name);
     let base_url = table.take_required("base_url");
     let key = table.take("api_key");
     let tags = table.take_strings("tags").unwrap_or_default();

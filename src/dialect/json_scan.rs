@@ -229,7 +229,8 @@ fn name(text: &[u8]) -> Option<Cow<'_, str>> {
     Some(Cow::Borrowed(known))
 }
 
-fn unquote(json: &[u8]) -> Option<Cow<'_, str>> {
+/// What a JSON string says.
+pub(crate) fn unquote(json: &[u8]) -> Option<Cow<'_, str>> {
     let inner = json.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     if memchr::memchr(b'\\', inner).is_none() {
         return std::str::from_utf8(inner).ok().map(Cow::Borrowed);

@@ -9,17 +9,21 @@
 //! English). Code and most other languages have more tokens than that, so the estimate errs on the low side: a target
 //! whose window is surely too small is left out, one that might do is tried.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::{Dialect, Fault, FaultKind, RequestContext, RequestOutline, Usage, usage::Written};
 
 pub(crate) mod canonical;
+pub(crate) mod gemini_path;
 pub(crate) mod json_scan;
 pub(crate) mod json_write;
 pub(crate) mod openai_chat;
 #[cfg(test)]
 pub(crate) mod recorded;
 pub(crate) mod recovery;
+pub(crate) mod translate;
 
 use json_scan::Malformed;
 
@@ -72,13 +76,17 @@ pub(crate) fn written(dialect: Dialect, body: &[u8]) -> Option<Written> {
 /// A whole answer as the stream that a client expects in its place; `None` where it cannot be one.
 pub(crate) fn as_stream(dialect: Dialect, body: &[u8], with_usage: bool) -> Option<Bytes> {
     match dialect {
+        // Byte for byte, as far as that goes.
         Dialect::OpenAiChat => openai_chat::response::as_stream(body, with_usage),
-        _ => None,
+        _ => {
+            let answer = translate::decode_answer(dialect, std::str::from_utf8(body).ok()?).ok()?;
+            translate::as_stream(&answer, dialect, with_usage).map(Bytes::from)
+        }
     }
 }
 
-/// Scans a request's body for what every layer needs of it; `None` where nothing is known of the dialect's requests.
-pub(crate) fn outline(dialect: Dialect, body: &Bytes) -> Option<Result<RequestOutline, Fault>> {
+/// Scans a request for what every layer needs of it, its path for what its dialect says there; `None` where nothing is known of the dialect's requests.
+pub(crate) fn outline(dialect: Dialect, path: &str, body: &Bytes) -> Option<Result<RequestOutline, Fault>> {
     let outline = match dialect {
         Dialect::OpenAiChat => openai_chat::request::outline(body),
         _ => return None,
@@ -90,12 +98,17 @@ pub(crate) fn outline(dialect: Dialect, body: &Bytes) -> Option<Result<RequestOu
 }
 
 /// Fills in what is known of a request once its body is; a fault where the body is none of the dialect's.
-pub(crate) fn describe(context: RequestContext, dialect: Dialect, body: &Bytes) -> Result<RequestContext, Fault> {
+pub(crate) fn describe(
+    context: RequestContext,
+    dialect: Dialect,
+    path: &str,
+    body: &Bytes,
+) -> Result<RequestContext, Fault> {
     let context = context.with_dialect(dialect);
     if context.outline().is_some() {
         return Ok(context);
     }
-    match outline(dialect, body) {
+    match outline(dialect, path, body) {
         None => Ok(context),
         Some(outline) => Ok(context.with_outline(outline?)),
     }
@@ -143,8 +156,27 @@ impl StreamReader {
     }
 }
 
+/// The path of a request for a provider of that dialect, which may be the one that names the model there.
+pub(crate) fn path_for<'a>(dialect: Dialect, path: &'a str, model: Option<&str>) -> Cow<'a, str> {
+    match (dialect, model) {
+        (Dialect::Gemini, Some(model)) => gemini_path::with_model(path, model),
+        _ => Cow::Borrowed(path),
+    }
+}
+
 /// A fault as the body of an error response.
 pub(crate) fn error_body(dialect: Dialect, fault: &Fault) -> Bytes {
-    let _ = dialect; // the others' own shapes come with their folders
-    openai_chat::error::body(fault)
+    match dialect {
+        Dialect::OpenAiChat => openai_chat::error::body(fault),
+        _ => openai_chat::error::body(fault),
+    }
+}
+
+/// A fault as the last event of a stream.
+#[cfg(feature = "gateway")]
+pub(crate) fn error_event(dialect: Dialect, fault: &Fault) -> Bytes {
+    match dialect {
+        Dialect::OpenAiChat => openai_chat::error::event(fault),
+        _ => openai_chat::error::event(fault),
+    }
 }

@@ -317,7 +317,7 @@ fn prepare(parts: &mut Parts, body: &Bytes, policy: &Policy) -> Result<RequestCo
     context.tell(&policy.observers);
     match context.dialect().or_else(|| Dialect::from_path(parts.uri.path())) {
         None => Ok(context),
-        Some(dialect) => dialect::describe(context, dialect, body),
+        Some(dialect) => dialect::describe(context, dialect, parts.uri.path(), body),
     }
 }
 

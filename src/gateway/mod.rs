@@ -16,8 +16,8 @@
 //! [`FailoverStack`](crate::FailoverStack), or [`Gateway::router`] to nest the whole.
 
 mod banner;
-mod chat;
 mod demo;
+mod generate;
 mod headers;
 mod models;
 mod server;
@@ -96,10 +96,11 @@ impl Gateway {
 
     /// The gateway as an axum router: every endpoint, and answers in the client's dialect for every other path.
     pub fn router(&self) -> Router {
-        let mut router = Router::new()
-            .route(chat::PATH, post(chat::route))
+        let generating = generate::PATHS.into_iter();
+        let mut router = generating
+            .fold(Router::new(), |router, path| router.route(path, post(generate::route)))
             .route("/v1/models", get(models::list))
-            .route("/v1/models/{*model}", get(models::get))
+            .route("/v1/models/{*call}", get(models::get))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready));
         if let Some(demo) = &self.inner.demo {
@@ -112,11 +113,7 @@ impl Gateway {
                         .with_status(StatusCode::METHOD_NOT_ALLOWED),
                 )
             })
-            .fallback(|request: axum::extract::Request| async move {
-                let message = format!("there is nothing at {}", request.uri().path());
-                let fault = Fault::new(FaultKind::BadRequest, message).with_code("unknown_url");
-                refuse(fault.with_status(StatusCode::NOT_FOUND))
-            })
+            .fallback(|request: axum::extract::Request| async move { unknown_path(request.uri().path()) })
             .with_state(self.clone())
     }
 }
@@ -128,6 +125,11 @@ async fn ready(State(gateway): State<Gateway>) -> (StatusCode, &'static str) {
     } else {
         (StatusCode::OK, "ok\n")
     }
+}
+
+fn unknown_path(path: &str) -> Response {
+    let fault = Fault::new(FaultKind::BadRequest, format!("there is nothing at {path}")).with_code("unknown_url");
+    refuse(fault.with_status(StatusCode::NOT_FOUND))
 }
 
 /// A failure that the gateway finds itself, for whoever speaks we do not know what.

@@ -17,7 +17,7 @@ use tower::util::ServiceExt;
 
 use super::{
     Gateway,
-    chat::{self, AnswerBody},
+    generate::{self, AnswerBody},
     headers,
 };
 use crate::BoxError;
@@ -42,8 +42,9 @@ impl Service<Request<Incoming>> for GatewayService {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        if request.method() == Method::POST && request.uri().path() == chat::PATH {
-            let answer = chat::completions(self.gateway.clone(), request);
+        let dialect = generate::dialect_of(request.uri().path()).filter(|_| request.method() == Method::POST);
+        if let Some(dialect) = dialect {
+            let answer = generate::generate(self.gateway.clone(), dialect, request);
             return Box::pin(async { Ok(answer.await.map(|body| GatewayBody::Answer { body })) });
         }
         let request_id = headers::request_id(request.headers());

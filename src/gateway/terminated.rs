@@ -60,7 +60,7 @@ where
         let sized = this.inner.size_hint().exact().is_some();
         match ready!(this.inner.poll_frame(cx)) {
             Some(Err(error)) if !sized => {
-                let event = error_event(*this.dialect, &Fault::from_error(&*error));
+                let event = dialect::error_event(*this.dialect, &Fault::from_error(&*error));
                 *this.ending = Ending::Flush(error);
                 Poll::Ready(Some(Ok(Frame::data(event))))
             }
@@ -79,8 +79,4 @@ where
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
     }
-}
-
-fn error_event(dialect: Dialect, fault: &Fault) -> Bytes {
-    [b"data: ", &*dialect::error_body(dialect, fault), b"\n\n"].concat().into()
 }

@@ -119,9 +119,10 @@ fn upstream_request(request: Request<Full<Bytes>>, meter: bool) -> Result<(Reque
         let message = "the request is for no provider: its RequestContext needs a Target that has one";
         return Err(Fault::new(FaultKind::Unavailable, message).unsent());
     };
-    let (body, metered) = rewritten(whole(body), target, provider, context.as_ref(), meter)?;
+    let (body, metered) = rewritten(whole(body), target, provider, parts.uri.path(), context.as_ref(), meter)?;
     let query = parts.uri.query().and_then(without_key);
-    parts.uri = provider.uri(parts.uri.path(), query.as_deref()).map_err(|error| {
+    let path = dialect::path_for(provider.dialect(), parts.uri.path(), target.model());
+    parts.uri = provider.uri(&path, query.as_deref()).map_err(|error| {
         let message = format!("the path cannot be put behind the provider's base URL: {error}");
         Fault::new(FaultKind::BadRequest, message).unsent()
     })?;
@@ -153,6 +154,7 @@ fn rewritten(
     body: Bytes,
     target: &Target,
     provider: &Provider,
+    path: &str,
     context: Option<&RequestContext>,
     meter: bool,
 ) -> Result<(Bytes, bool), Fault> {
@@ -165,7 +167,7 @@ fn rewritten(
     if let Some(outline) = context.and_then(RequestContext::outline).filter(|outline| outline.is_of(&body)) {
         return Ok(rewrite(outline));
     }
-    match dialect::outline(provider.dialect(), &body) {
+    match dialect::outline(provider.dialect(), path, &body) {
         Some(outline) if !body.is_empty() => Ok(rewrite(&outline?)),
         _ => Ok((body, false)),
     }

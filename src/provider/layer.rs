@@ -4,7 +4,7 @@ use tower_layer::Layer;
 
 use crate::{
     RateLimitsRegistry,
-    provider::{Commit, Dispatch, DispatchLayer, FaultRules, StreamGuard, StreamGuardLayer},
+    provider::{Commit, Dispatch, DispatchLayer, FaultRules, StreamGuard, StreamGuardLayer, Translate, TranslateLayer},
 };
 
 /// Speaks to a provider: see the [module](crate::provider).
@@ -83,9 +83,9 @@ impl ProviderLayer {
 }
 
 impl<S> Layer<S> for ProviderLayer {
-    type Service = StreamGuard<Dispatch<S>>;
+    type Service = Translate<StreamGuard<Dispatch<S>>>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.stream_guard.layer(self.dispatch.layer(inner))
+        TranslateLayer::new().layer(self.stream_guard.layer(self.dispatch.layer(inner)))
     }
 }

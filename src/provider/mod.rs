@@ -38,8 +38,10 @@ mod classify;
 mod dispatch;
 mod layer;
 mod stream_guard;
+mod translate;
 
 pub use classify::{FaultRule, FaultRules};
 pub use dispatch::{Dispatch, DispatchFuture, DispatchLayer};
 pub use layer::ProviderLayer;
 pub use stream_guard::{Commit, GuardedBody, StreamGuard, StreamGuardFuture, StreamGuardLayer};
+pub use translate::{Translate, TranslateFuture, TranslateLayer, TranslatedBody};

@@ -152,7 +152,7 @@ where
         let failed = context.attempts().answered().and_then(|attempt| Some(attempt.target()?.id().clone()));
         *context = std::mem::take(context).excluding(failed);
         let outlined = |body: Bytes| {
-            let outline = dialect::outline(*dialect, &body).and_then(Result::ok);
+            let outline = dialect::outline(*dialect, parts.uri.path(), &body).and_then(Result::ok);
             (body, outline)
         };
         let (continuation, as_asked) = match plan {

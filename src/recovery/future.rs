@@ -108,7 +108,7 @@ impl Question {
             parts.extensions.insert(context);
             return Ok(None);
         };
-        let context = dialect::describe(context, dialect, body)?;
+        let context = dialect::describe(context, dialect, parts.uri.path(), body)?;
         parts.extensions.insert(context.clone());
         let streaming = context.outline().is_some_and(crate::RequestOutline::streaming);
         let known = streaming && dialect::recovery::is_known(dialect);

@@ -30,7 +30,8 @@ impl RequirementsLayer {
         let from_path = || Dialect::from_path(request.uri().path());
         let Some(dialect) = context.dialect().or_else(from_path).or(self.dialect) else { return context };
         // What cannot be read is for the service to answer.
-        dialect::describe(context.clone(), dialect, &body::whole(request.body().clone())).unwrap_or(context)
+        dialect::describe(context.clone(), dialect, request.uri().path(), &body::whole(request.body().clone()))
+            .unwrap_or(context)
     }
 }
 

@@ -12,6 +12,12 @@ pub(crate) fn body(fault: &Fault) -> Bytes {
     error.to_string().into()
 }
 
+/// The same as the last event of a stream.
+#[cfg(feature = "gateway")]
+pub(crate) fn event(fault: &Fault) -> Bytes {
+    [b"data: ", &*body(fault), b"\n\n"].concat().into()
+}
+
 /// OpenAI's own words for what went wrong, as far as it has one.
 fn kind(fault: &Fault) -> &'static str {
     match fault.kind() {

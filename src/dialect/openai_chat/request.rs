@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::{
-    Ability, RequestOutline, Requirements,
+    Ability, Feature, RequestOutline, Requirements,
     dialect::json_scan::{Malformed, Value, root_members},
     outline::Metering,
 };
@@ -65,6 +65,10 @@ fn add_requirements(body: &[u8], needs: &mut Requirements) {
             }
             "tools" | "functions" if value.elements().next().is_some() => {
                 needs.abilities.insert(Ability::Tools);
+                let is_own = |tool: Value<'_>| kind(&tool).is_some_and(|kind| kind != "function");
+                if value.elements().filter_map(Result::ok).any(is_own) {
+                    needs.features.insert(Feature::ProviderTools);
+                }
                 text_bytes += value.json().len() as u64;
             }
             // On by default, so only a request that asks for it in so many words is taken to need it.
@@ -74,6 +78,15 @@ fn add_requirements(body: &[u8], needs: &mut Requirements) {
             }
             "reasoning_effort" if value.as_str().is_some_and(|effort| effort != "none") => {
                 needs.abilities.insert(Ability::Reasoning);
+            }
+            "n" if value.as_u64().is_some_and(|answers| answers > 1) => needs.features.insert(Feature::SeveralAnswers),
+            "logprobs" if value.is_true() => needs.features.insert(Feature::LogProbabilities),
+            "web_search_options" if value.is_object() => needs.features.insert(Feature::ProviderTools),
+            "modalities" => {
+                let silent = |kind: Value<'_>| kind.as_str().is_some_and(|kind| kind == "text");
+                if !value.elements().filter_map(Result::ok).all(silent) {
+                    needs.features.insert(Feature::MediaOutput);
+                }
             }
             "max_tokens" | "max_completion_tokens" => {
                 needs.max_output_tokens = needs.max_output_tokens.max(value.as_u64());
@@ -116,10 +129,18 @@ fn add_part(part: &Value<'_>, needs: &mut Requirements) -> u64 {
         }
         Some("input_audio") => {
             needs.abilities.insert(Ability::AudioInput);
+            needs.features.insert(Feature::AudioInput);
             0
         }
         Some("file") => {
             needs.abilities.insert(Ability::DocumentInput);
+            if part.member("file").is_some_and(|file| file.member("file_data").is_none()) {
+                needs.features.insert(Feature::StoredAtProvider);
+            }
+            0
+        }
+        Some("video_url") => {
+            needs.features.insert(Feature::VideoInput);
             0
         }
         _ => part.member("text").map_or(0, |text| text.json().len() as u64),

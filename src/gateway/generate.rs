@@ -1,4 +1,4 @@
-//! `POST /v1/chat/completions`: finds the route and hands over to its stack.
+//! The endpoints that generate, of every dialect: find the route and hand over to its stack.
 
 use std::time::Duration;
 
@@ -17,20 +17,43 @@ use crate::{
     recovery::RecoveryBody,
 };
 
-const DIALECT: Dialect = Dialect::OpenAiChat;
-
 /// How long a request's body may take to come. It also bounds how long one that never comes can hold up a stop.
 const BODY_PATIENCE: Duration = Duration::from_secs(60);
 
-/// The path that is served.
-pub(super) const PATH: &str = "/v1/chat/completions";
+/// The paths that are served, as axum writes them.
+pub(super) const PATHS: [&str; 6] = [
+    "/v1/chat/completions",
+    "/v1/responses",
+    "/v1/messages",
+    // The SDKs differ in which version they ask for.
+    "/v1beta/models/{*call}",
+    "/v1alpha/models/{*call}",
+    "/v1/models/{*call}",
+];
+
+/// Whose endpoint that path is.
+pub(super) fn dialect_of(path: &str) -> Option<Dialect> {
+    match path {
+        "/v1/chat/completions" => Some(Dialect::OpenAiChat),
+        "/v1/responses" => Some(Dialect::OpenAiResponses),
+        "/v1/messages" => Some(Dialect::AnthropicMessages),
+        path => {
+            let rest = ["/v1beta/", "/v1/", "/v1alpha/"].iter().find_map(|version| path.strip_prefix(version))?;
+            rest.strip_prefix("models/")?;
+            Dialect::from_path(path).filter(|dialect| *dialect == Dialect::Gemini)
+        }
+    }
+}
 
 /// Where it stands in an axum router.
 pub(super) async fn route(State(gateway): State<Gateway>, request: Request<Body>) -> Response {
-    completions(gateway, request).await.map(Body::new)
+    match dialect_of(request.uri().path()) {
+        Some(dialect) => generate(gateway, dialect, request).await.map(Body::new),
+        None => super::unknown_path(request.uri().path()),
+    }
 }
 
-pub(super) async fn completions<B>(gateway: Gateway, request: Request<B>) -> http::Response<AnswerBody>
+pub(super) async fn generate<B>(gateway: Gateway, dialect: Dialect, request: Request<B>) -> http::Response<AnswerBody>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
@@ -45,11 +68,11 @@ where
             Err(late.with_status(http::StatusCode::REQUEST_TIMEOUT))
         }
     };
-    let (mut response, context) = match collected.and_then(|body| prepare(&gateway, parts, body)) {
+    let (mut response, context) = match collected.and_then(|body| prepare(&gateway, dialect, parts, body)) {
         Ok(prepared) => prepared.answer().await,
         Err(fault) => {
-            let failure: http::Response<ResponseBody<FailoverBody>> = Asker::speaking(DIALECT).failure(fault);
-            (failure.map(|body| answer_body(RecoveryBody::passing(body))), RequestContext::new())
+            let failure: http::Response<ResponseBody<FailoverBody>> = Asker::speaking(dialect).failure(fault);
+            (failure.map(|body| answer_body(RecoveryBody::passing(body), dialect)), RequestContext::new())
         }
     };
     headers::to_client(response.headers_mut(), &context, request_id);
@@ -62,8 +85,8 @@ pub(super) type AnswerBody = TerminatedBody<StackBody>;
 type StackBody = RecoveryBody<FailoverService<Upstream>, FailoverBody>;
 type FailoverBody = <<FailoverService<Upstream> as Service<Request<Full<Bytes>>>>::Response as IntoBody>::Body;
 
-fn answer_body(body: StackBody) -> AnswerBody {
-    TerminatedBody::new(body, DIALECT)
+fn answer_body(body: StackBody, dialect: Dialect) -> AnswerBody {
+    TerminatedBody::new(body, dialect)
 }
 
 /// Names the body of a response type.
@@ -80,12 +103,13 @@ struct Prepared {
     stack: Stack,
     request: Request<Full<Bytes>>,
     context: RequestContext,
+    dialect: Dialect,
     /// The model that the client asked for.
     model: String,
 }
 
-fn prepare(gateway: &Gateway, mut parts: Parts, body: Bytes) -> Result<Prepared, Fault> {
-    let outline = dialect::outline(DIALECT, &body)
+fn prepare(gateway: &Gateway, dialect: Dialect, mut parts: Parts, body: Bytes) -> Result<Prepared, Fault> {
+    let outline = dialect::outline(dialect, parts.uri.path(), &body)
         .unwrap_or_else(|| Err(Fault::new(FaultKind::Unsupported, "this dialect is not served here")))?;
     let model = model(&outline)?;
     let index = gateway.inner.config.routes.find_index(&model).ok_or_else(|| {
@@ -93,7 +117,7 @@ fn prepare(gateway: &Gateway, mut parts: Parts, body: Bytes) -> Result<Prepared,
             .with_status(http::StatusCode::NOT_FOUND)
             .with_code("model_not_found")
     })?;
-    let mut context = RequestContext::new().with_dialect(DIALECT).with_outline(outline);
+    let mut context = RequestContext::new().with_dialect(dialect).with_outline(outline);
     if let Some(asked) = asked(&parts.headers)? {
         context = context.with_requirements(asked);
     }
@@ -101,7 +125,7 @@ fn prepare(gateway: &Gateway, mut parts: Parts, body: Bytes) -> Result<Prepared,
     parts.extensions.clear();
     parts.extensions.insert(context.clone());
     let request = Request::from_parts(parts, Full::new(body));
-    Ok(Prepared { stack: gateway.inner.stacks[index].clone(), request, context, model })
+    Ok(Prepared { stack: gateway.inner.stacks[index].clone(), request, context, dialect, model })
 }
 
 impl Prepared {
@@ -119,15 +143,14 @@ impl Prepared {
             Ok(response) => response,
             Err(never) => match never {},
         };
-        let mut response = response.map(answer_body);
+        let mut response = response.map(|body| answer_body(body, self.dialect));
         headers::name_target(response.headers_mut(), &self.context, &self.model);
         (response, self.context)
     }
 }
 
 fn model(outline: &RequestOutline) -> Result<String, Fault> {
-    let model = outline.model_json().and_then(|json| serde_json::from_slice::<String>(json).ok());
-    model.ok_or_else(|| {
+    outline.model().map(std::borrow::Cow::into_owned).ok_or_else(|| {
         Fault::new(FaultKind::BadRequest, "the request names no model: `model` must be a string")
             .with_code("missing_required_parameter")
     })

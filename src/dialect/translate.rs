@@ -1,0 +1,157 @@
+//! From any dialect to any other, through the canonical form.
+
+use super::{
+    canonical::{Answer, Destination, Event, Losses, Request},
+    gemini_path,
+    json_scan::Malformed,
+    openai_chat,
+};
+use crate::Dialect;
+
+/// Whether requests and answers of that dialect can be translated.
+pub(crate) fn is_known(dialect: Dialect) -> bool {
+    matches!(dialect, Dialect::OpenAiChat)
+}
+
+/// Reads a request. Where the dialect says it in the path, the model and whether to stream are still to be filled in.
+pub(crate) fn decode_request(dialect: Dialect, body: &str) -> Result<Request<'_>, Malformed> {
+    match dialect {
+        Dialect::OpenAiChat => openai_chat::request::decode::decode(body),
+        _ => Err(Malformed { at: 0 }),
+    }
+}
+
+/// Writes a request.
+pub(crate) fn encode_request(
+    dialect: Dialect,
+    request: &Request<'_>,
+    destination: Destination<'_>,
+    losses: &mut Losses,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    match dialect {
+        Dialect::OpenAiChat => openai_chat::request::encode::encode(request, destination, losses, &mut out),
+        _ => {}
+    }
+    out
+}
+
+/// Reads an answer in one piece.
+pub(crate) fn decode_answer(dialect: Dialect, body: &str) -> Result<Answer<'_>, Malformed> {
+    match dialect {
+        Dialect::OpenAiChat => openai_chat::response::decode::decode(body),
+        _ => Err(Malformed { at: 0 }),
+    }
+}
+
+/// Writes an answer in one piece.
+pub(crate) fn encode_answer(dialect: Dialect, answer: &Answer<'_>, losses: &mut Losses) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    match dialect {
+        Dialect::OpenAiChat => openai_chat::response::encode::encode(answer, losses, &mut out),
+        _ => {}
+    }
+    out
+}
+
+/// Where such a request goes, behind the provider's base URL.
+pub(crate) fn path(dialect: Dialect, model: &str, stream: bool) -> String {
+    match dialect {
+        Dialect::OpenAiChat => "/v1/chat/completions".to_owned(),
+        Dialect::OpenAiResponses => "/v1/responses".to_owned(),
+        Dialect::AnthropicMessages => "/v1/messages".to_owned(),
+        Dialect::Gemini => gemini_path::path(model, stream),
+    }
+}
+
+/// Reads a stream's events.
+#[derive(Debug)]
+pub(crate) enum Decoder {
+    OpenAiChat(openai_chat::stream::decode::Decoder),
+}
+
+impl Decoder {
+    pub(crate) fn new(dialect: Dialect) -> Option<Self> {
+        match dialect {
+            Dialect::OpenAiChat => Some(Decoder::OpenAiChat(openai_chat::stream::decode::Decoder::new())),
+            _ => None,
+        }
+    }
+
+    /// Reads the data of an event.
+    fn event(&mut self, data: &str, sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Malformed> {
+        match self {
+            Decoder::OpenAiChat(decoder) => decoder.event(data, sink),
+        }
+    }
+
+    /// The stream ended, and its answer is whole.
+    fn end(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
+        match self {
+            Decoder::OpenAiChat(decoder) => decoder.end(sink),
+        }
+    }
+}
+
+/// Writes a stream's events.
+#[derive(Debug)]
+pub(crate) enum Encoder {
+    OpenAiChat(openai_chat::stream::encode::Encoder),
+}
+
+impl Encoder {
+    /// For a client that wants to know the usage, or does not, where its dialect leaves it the choice.
+    pub(crate) fn new(dialect: Dialect, include_usage: bool) -> Option<Self> {
+        match dialect {
+            Dialect::OpenAiChat => Some(Encoder::OpenAiChat(openai_chat::stream::encode::Encoder::new(include_usage))),
+            _ => None,
+        }
+    }
+
+    fn event(&mut self, event: &Event<'_>, losses: &mut Losses, out: &mut Vec<u8>) {
+        match self {
+            Encoder::OpenAiChat(encoder) => encoder.event(event, losses, out),
+        }
+    }
+}
+
+/// Turns the events of a stream into those of another dialect's, one by one.
+#[derive(Debug)]
+pub(crate) struct StreamTranslator {
+    decoder: Decoder,
+    encoder: Encoder,
+    losses: Losses,
+}
+
+impl StreamTranslator {
+    /// `None` where one of the two is not known.
+    pub(crate) fn new(from: Dialect, to: Dialect, include_usage: bool) -> Option<Self> {
+        let (decoder, encoder) = (Decoder::new(from)?, Encoder::new(to, include_usage)?);
+        Some(StreamTranslator { decoder, encoder, losses: Losses::default() })
+    }
+
+    /// Appends what tells the event with that data.
+    pub(crate) fn event(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+        let data = std::str::from_utf8(data).map_err(|error| Malformed { at: error.valid_up_to() })?;
+        let (encoder, losses) = (&mut self.encoder, &mut self.losses);
+        self.decoder.event(data, &mut |event| encoder.event(&event, losses, out))
+    }
+
+    /// Appends what tells the end of a whole answer.
+    pub(crate) fn end(&mut self, out: &mut Vec<u8>) {
+        let (encoder, losses) = (&mut self.encoder, &mut self.losses);
+        self.decoder.end(&mut |event| encoder.event(&event, losses, out));
+    }
+
+    /// What could not be told.
+    pub(crate) fn losses(&self) -> &Losses {
+        &self.losses
+    }
+}
+
+/// A whole answer as the stream that says the same, in the same dialect or another.
+pub(crate) fn as_stream(answer: &Answer<'_>, dialect: Dialect, include_usage: bool) -> Option<Vec<u8>> {
+    let (mut encoder, mut losses, mut out) = (Encoder::new(dialect, include_usage)?, Losses::default(), Vec::new());
+    answer.replay(&mut |event| encoder.event(&event, &mut losses, &mut out));
+    Some(out)
+}

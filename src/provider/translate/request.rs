@@ -1,0 +1,116 @@
+//! The client's request in the provider's dialect.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
+use http_body_util::Full;
+
+use super::Pair;
+use crate::{
+    Attempt, Dialect, Fault, FaultKind, RequestContext, RequestOutline, Target,
+    body::whole,
+    dialect::{
+        canonical::{Destination, Losses, Text},
+        gemini_path, translate,
+    },
+};
+
+/// What has to be known when the answer comes.
+#[derive(Clone, Debug)]
+pub(super) struct Exchange {
+    pub(super) pair: Pair,
+    pub(super) context: RequestContext,
+    pub(super) streaming: bool,
+    pub(super) include_usage: bool,
+}
+
+/// Headers that mean the same in every API, or nothing to any.
+const COMMON: [HeaderName; 5] = [
+    header::USER_AGENT,
+    header::ACCEPT_LANGUAGE,
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("idempotency-key"),
+];
+
+/// Which version of its API Anthropic is to speak: the one that all its SDKs name.
+const ANTHROPIC_VERSION: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("anthropic-version"), HeaderValue::from_static("2023-06-01"));
+
+pub(super) fn translated(request: Request<Full<Bytes>>, pair: Pair) -> Result<(Request<Full<Bytes>>, Exchange), Fault> {
+    let (mut parts, body) = request.into_parts();
+    let unsent = |kind, message| Fault::new(kind, message).unsent();
+    let Some(context) = RequestContext::of(&parts.extensions).cloned() else {
+        return Err(unsent(FaultKind::Unavailable, "the request has no context to say whom it is for"));
+    };
+    let (Some(target), body) = (context.target(), whole(body)) else {
+        return Err(unsent(FaultKind::Unavailable, "the request is for no target"));
+    };
+    let malformed = |at| {
+        let message = format!("the request body cannot be translated: malformed at byte {at}");
+        Fault::new(FaultKind::BadRequest, message).with_code("invalid_json").unsent()
+    };
+    let text = std::str::from_utf8(&body).map_err(|error| malformed(error.valid_up_to()))?;
+    let mut request = translate::decode_request(pair.client, text).map_err(|error| malformed(error.at))?;
+    // Gemini says these in its path.
+    let named_in_path = gemini_path::model(parts.uri.path());
+    if request.model.is_none() {
+        request.model = named_in_path.as_deref().map(Text::plain);
+    }
+    request.stream |= context.outline().is_some_and(RequestOutline::streaming);
+    let (streaming, include_usage) = (request.stream, request.include_usage);
+    // Whoever counts wants it, whether the client does or not.
+    request.include_usage = streaming;
+    let model = target.model_json().and_then(|json| std::str::from_utf8(json).ok());
+    let mut losses = Losses::default();
+    let destination = Destination { model, capabilities: target.capabilities() };
+    let written = translate::encode_request(pair.provider, &request, destination, &mut losses);
+    let name = match target.model() {
+        Some(name) => Cow::Borrowed(name),
+        None => request.model.as_ref().map(Text::decoded).unwrap_or_default(),
+    };
+    parts.uri = Uri::try_from(translate::path(pair.provider, &name, streaming)).map_err(|error| {
+        unsent(FaultKind::BadRequest, "the model's name cannot stand in a URL").with_message(error.to_string())
+    })?;
+    parts.headers = common(&parts.headers, pair.provider);
+    note(&losses, context.attempt(), target, pair);
+    let exchange = Exchange { pair, context: context.clone(), streaming, include_usage };
+    Ok((Request::from_parts(parts, Full::new(written.into())), exchange))
+}
+
+fn common(headers: &HeaderMap, provider: Dialect) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(8);
+    kept.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    kept.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+    for name in COMMON {
+        if let Some(value) = headers.get(&name) {
+            kept.insert(name, value.clone());
+        }
+    }
+    // What is asked of us, not of the provider, is taken out further down; the layers in between may read it.
+    for (name, value) in headers.iter().filter(|(name, _)| name.as_str().starts_with("x-failover-")) {
+        kept.append(name, value.clone());
+    }
+    if provider == Dialect::AnthropicMessages {
+        let (name, value) = ANTHROPIC_VERSION;
+        kept.insert(name, value);
+    }
+    kept
+}
+
+/// Says what could not be said.
+pub(super) fn note(losses: &Losses, attempt: Option<&Attempt>, target: &Target, pair: Pair) {
+    if losses.is_empty() {
+        return;
+    }
+    let names: Vec<_> = losses.iter().map(|loss| loss.0).collect();
+    tracing::info!(
+        target = %target.id(),
+        from = %pair.client,
+        to = %pair.provider,
+        lost = %names.join(", "),
+        "left out what the target's dialect has no word for"
+    );
+    attempt.into_iter().for_each(|attempt| attempt.lost(&names));
+}
