@@ -2,7 +2,7 @@
 
 use crate::{
     Usage,
-    dialect::json_scan::{Malformed, Value},
+    dialect::json_scan::{Cursor, Malformed, Value},
     usage::Written,
 };
 
@@ -32,25 +32,42 @@ fn count(details: &Value<'_>, name: &str) -> Option<u64> {
     details.member(name)?.as_u64()
 }
 
-/// Adds what a message, or a piece of one, says.
-pub(crate) fn add_written(written: &mut Written, key: &str, value: &Value<'_>) -> Result<(), Malformed> {
-    let text = |value: &Value<'_>| if value.is_string() { value.json().len() as u64 - 2 } else { 0 };
-    match key {
-        "content" | "refusal" => written.all += text(value),
-        "reasoning" | "reasoning_content" => {
-            written.all += text(value);
-            written.reasoning += text(value);
-        }
-        "tool_calls" => {
-            for call in value.elements() {
-                let Some(function) = call?.member("function") else { continue };
-                let parts = ["name", "arguments"].into_iter().filter_map(|part| function.member(part));
-                written.all += parts.map(|part| text(&part)).sum::<u64>();
-            }
+/// Reads what a message, or a piece of one, has under that name, and adds what it says.
+pub(crate) fn add_written<'a>(
+    written: &mut Written,
+    name: &[u8],
+    value: &mut Cursor<'a>,
+) -> Result<Value<'a>, Malformed> {
+    if name == b"tool_calls" {
+        return value.elements(|call| {
+            _ = call.members(|name, function| {
+                if name == b"function" {
+                    _ = function.members(|name, part| {
+                        if matches!(name, b"name" | b"arguments") {
+                            written.all += text_length(&part.value()?);
+                        }
+                        Ok(())
+                    })?;
+                }
+                Ok(())
+            })?;
+            Ok(())
+        });
+    }
+    let value = value.value()?;
+    match name {
+        b"content" | b"refusal" => written.all += text_length(&value),
+        b"reasoning" | b"reasoning_content" => {
+            written.all += text_length(&value);
+            written.reasoning += text_length(&value);
         }
         _ => {}
     }
-    Ok(())
+    Ok(value)
+}
+
+fn text_length(value: &Value<'_>) -> u64 {
+    if value.is_string() { value.json().len() as u64 - 2 } else { 0 }
 }
 
 #[cfg(test)]
