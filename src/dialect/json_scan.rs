@@ -71,7 +71,15 @@ impl<'a> Value<'a> {
 
     /// Its value, if it is a whole number that is not negative.
     pub(crate) fn as_u64(&self) -> Option<u64> {
-        std::str::from_utf8(self.json()).ok()?.parse().ok()
+        self.json().iter().try_fold(0_u64, |number, byte| {
+            let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+            number.checked_mul(10)?.checked_add(digit)
+        })
+    }
+
+    /// A cursor before it, to go into it.
+    pub(crate) fn cursor(&self) -> Cursor<'a> {
+        Cursor { text: self.text, at: self.range.start }
     }
 
     /// The members of an object; none if it is something else.
@@ -188,13 +196,12 @@ impl<'a> Cursor<'a> {
         if self.text.get(start) != Some(&b'"') {
             return Err(Malformed { at: start });
         }
-        let (end, escaped) = string_end(self.text, start)?;
-        self.at = end;
-        let json = &self.text[start..end];
-        if !escaped && json.is_ascii() {
-            return Ok(Cow::Borrowed(&json[1..json.len() - 1]));
+        if let Some(end) = plain_string_end(self.text, start) {
+            self.at = end;
+            return Ok(Cow::Borrowed(&self.text[start + 1..end - 1]));
         }
-        match unquote(json) {
+        self.at = skip_string(self.text, start)?;
+        match unquote(&self.text[start..self.at]) {
             Some(Cow::Borrowed(name)) => Ok(Cow::Borrowed(name.as_bytes())),
             Some(Cow::Owned(name)) => Ok(Cow::Owned(name.into_bytes())),
             None => Err(Malformed { at: start }),
@@ -367,13 +374,14 @@ fn skip_string(text: &[u8], at: usize) -> Result<usize, Malformed> {
 }
 
 /// The end of the string whose opening quote is at `at`, and whether there are escapes in it.
+#[inline]
 fn string_end(text: &[u8], at: usize) -> Result<(usize, bool), Malformed> {
     // Most strings are keys and words: setting out to find their end costs more than finding it, word by word.
     const WORDS: usize = 4;
     let (mut from, mut escaped) = (at + 1, false);
     for _ in 0..WORDS {
         let Some(word) = text.get(from..).and_then(<[u8]>::first_chunk) else { break };
-        match quote_or_escape(u64::from_le_bytes(*word)) {
+        match first_marked(quotes_and_escapes(u64::from_le_bytes(*word))) {
             None => from += word.len(),
             Some(found) if word[found] == b'"' => return Ok((from + found + 1, escaped)),
             Some(found) => (from, escaped) = (from + found + 2, true),
@@ -389,13 +397,36 @@ fn string_end(text: &[u8], at: usize) -> Result<(usize, bool), Malformed> {
     }
 }
 
-/// The first of eight bytes that is a quote or a backslash.
-fn quote_or_escape(word: u64) -> Option<usize> {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
+/// The end of the string whose opening quote is at `at`, if it is short, ASCII and has no escapes, as nearly all names are.
+#[inline]
+fn plain_string_end(text: &[u8], at: usize) -> Option<usize> {
+    const WORDS: usize = 3;
+    let words = text.get(at + 1..)?.chunks_exact(8).take(WORDS);
+    for (place, word) in words.enumerate() {
+        let word = u64::from_le_bytes(word.try_into().ok()?);
+        if let Some(found) = first_marked(quotes_and_escapes(word) | (word & HIGH_BITS)) {
+            let end = at + 1 + place * 8 + found;
+            return (text[end] == b'"').then_some(end + 1);
+        }
+    }
+    None
+}
+
+const ONES: u64 = u64::from_le_bytes([1; 8]);
+const HIGH_BITS: u64 = ONES << 7;
+
+/// Marks, by its high bit, the first of eight bytes that is a quote or a backslash; perhaps others behind it.
+#[inline]
+fn quotes_and_escapes(word: u64) -> u64 {
     // A byte's high bit is set where the byte is zero; below the first of them, that is exact.
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
-    let found = zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')));
-    (found != 0).then(|| found.trailing_zeros() as usize / 8)
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH_BITS;
+    zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')))
+}
+
+/// The place of the first of eight bytes that is marked by its high bit.
+#[inline]
+fn first_marked(marks: u64) -> Option<usize> {
+    (marks != 0).then(|| marks.trailing_zeros() as usize / 8)
 }
 
 /// The end of the value that begins at `at`.
@@ -404,9 +435,8 @@ fn skip_value(text: &[u8], at: usize) -> Result<usize, Malformed> {
         Some(b'"') => skip_string(text, at),
         Some(b'{' | b'[') => skip_container(text, at),
         Some(b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
-            let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'+' | b'-');
             let rest = &text[at..];
-            Ok(at + rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len()))
+            Ok(at + rest.iter().position(|byte| !SCALAR[usize::from(*byte)]).unwrap_or(rest.len()))
         }
         _ => Err(Malformed { at: at.min(text.len()) }),
     }
@@ -445,16 +475,20 @@ fn skip_container(text: &[u8], mut at: usize) -> Result<usize, Malformed> {
 }
 
 /// The bytes by which containers and strings begin and end.
-static STRUCTURAL: [bool; 256] = {
+static STRUCTURAL: [bool; 256] = table(b"{}[]\"");
+
+/// The bytes of numbers, `true`, `false` and `null`.
+static SCALAR: [bool; 256] = table(b"0123456789+-.abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+
+const fn table(bytes: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
-    let bytes = b"{}[]\"";
     let mut index = 0;
     while index < bytes.len() {
         table[bytes[index] as usize] = true;
         index += 1;
     }
     table
-};
+}
 
 #[cfg(test)]
 mod tests {
@@ -500,6 +534,17 @@ mod tests {
     #[test]
     fn escaped_keys_are_the_keys_that_they_spell() {
         assert_eq!(members(r#"{"mod\u0065l":"x"}"#), pairs(&[("model", "\"x\"")]));
+    }
+
+    #[test]
+    fn whole_numbers_are_told_from_everything_else() {
+        let most = u64::MAX.to_string();
+        for (text, number) in [("0", Some(0)), ("1760000000", Some(1_760_000_000)), (&*most, Some(u64::MAX))] {
+            assert_eq!(Value::whole(text.as_bytes()).unwrap().as_u64(), number);
+        }
+        for text in [&*format!("{most}0"), "18446744073709551616", "-1", "1.0", "1e3", "null", "\"1\"", "[]"] {
+            assert_eq!(Value::whole(text.as_bytes()).unwrap().as_u64(), None, "{text}");
+        }
     }
 
     #[test]

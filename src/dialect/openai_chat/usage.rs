@@ -6,30 +6,44 @@ use crate::{
     usage::Written,
 };
 
-/// Reads a `usage`; `None` where it counts nothing.
+/// Reads a `usage`; `None` where it counts nothing. What cannot be read of it is not counted.
 pub(crate) fn read(value: &Value<'_>) -> Option<Usage> {
     let mut usage = Usage::default();
     let mut counts = false;
-    for (key, value) in value.members().filter_map(Result::ok) {
-        let number = value.as_u64();
-        counts |= number.is_some();
-        match &*key {
-            "prompt_tokens" => usage.input = number.unwrap_or(0),
-            "completion_tokens" => usage.output = number.unwrap_or(0),
-            "prompt_tokens_details" => {
-                usage.cached_input = count(&value, "cached_tokens").unwrap_or(usage.cached_input)
+    let _ = value.cursor().members(|name, value| {
+        match name {
+            b"prompt_tokens_details" => {
+                usage.cached_input = count(value, b"cached_tokens")?.unwrap_or(usage.cached_input)
             }
-            // DeepSeek's and Moonshot's names for it.
-            "prompt_cache_hit_tokens" | "cached_tokens" => usage.cached_input = number.unwrap_or(usage.cached_input),
-            "completion_tokens_details" => usage.reasoning = count(&value, "reasoning_tokens").unwrap_or(0),
-            _ => {}
+            b"completion_tokens_details" => usage.reasoning = count(value, b"reasoning_tokens")?.unwrap_or(0),
+            _ => {
+                let number = value.value()?.as_u64();
+                counts |= number.is_some();
+                match name {
+                    b"prompt_tokens" => usage.input = number.unwrap_or(0),
+                    b"completion_tokens" => usage.output = number.unwrap_or(0),
+                    // DeepSeek's and Moonshot's names for it.
+                    b"prompt_cache_hit_tokens" | b"cached_tokens" => {
+                        usage.cached_input = number.unwrap_or(usage.cached_input);
+                    }
+                    _ => {}
+                }
+            }
         }
-    }
+        Ok(())
+    });
     counts.then_some(usage)
 }
 
-fn count(details: &Value<'_>, name: &str) -> Option<u64> {
-    details.member(name)?.as_u64()
+fn count(details: &mut Cursor<'_>, wanted: &[u8]) -> Result<Option<u64>, Malformed> {
+    let mut count = None;
+    _ = details.members(|name, value| {
+        if name == wanted {
+            count = value.value()?.as_u64();
+        }
+        Ok(())
+    })?;
+    Ok(count)
 }
 
 /// Reads what a message, or a piece of one, has under that name, and adds what it says.
