@@ -35,19 +35,43 @@ pub struct Usage {
 ///     println!("{} tokens in, {} out", usage.input, usage.output);
 /// }
 /// ```
-#[derive(Clone, Default)]
-pub struct UsageHandle(Arc<OnceLock<Usage>>);
+#[derive(Clone)]
+pub struct UsageHandle(State);
+
+#[derive(Clone)]
+enum State {
+    /// Of an answer that is all there.
+    Settled(Option<Usage>),
+    /// Of one whose body runs.
+    Running(Arc<OnceLock<Usage>>),
+}
 
 impl UsageHandle {
     /// The usage; `None` while the body runs, and for an answer of which nothing is known.
     #[must_use]
     pub fn get(&self) -> Option<Usage> {
-        self.0.get().copied()
+        match &self.0 {
+            State::Settled(usage) => *usage,
+            State::Running(usage) => usage.get().copied(),
+        }
+    }
+
+    /// The usage of an answer that is all there.
+    pub(crate) fn of(usage: Option<Usage>) -> Self {
+        UsageHandle(State::Settled(usage))
     }
 
     /// Says what it was. The first word counts.
     pub(crate) fn fill(&self, usage: Usage) {
-        let _ = self.0.set(usage);
+        if let State::Running(slot) = &self.0 {
+            let _ = slot.set(usage);
+        }
+    }
+}
+
+impl Default for UsageHandle {
+    fn default() -> Self {
+        UsageHandle(State::Running(Arc::default()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! A closed loop of requests, on one thread.
+//! A closed loop of requests, and streams that stay open, on one thread.
 
 use std::{
     net::SocketAddr,
@@ -8,11 +8,15 @@ use std::{
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{SendRequest, handshake},
+};
 use hyper_util::rt::TokioIo;
+use memchr::memmem;
 use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
-use crate::upstream;
+use crate::upstream::{self, Manner};
 
 const LENGTH: usize = 1024;
 /// How much longer than a run an answer may take before there is no sense in going on.
@@ -22,8 +26,25 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) enum Kind {
     Json,
     Stream,
+    /// As `Stream`, with a pause between the chunks.
+    Paced,
     /// As `Json`, with the first upstream failing.
     Failover,
+}
+
+impl Kind {
+    pub(crate) fn is_stream(self) -> bool {
+        matches!(self, Kind::Stream | Kind::Paced)
+    }
+
+    /// How the first provider is to behave.
+    pub(crate) fn manner(self) -> Manner {
+        match self {
+            Kind::Json | Kind::Stream => Manner::Prompt,
+            Kind::Paced => Manner::Paced,
+            Kind::Failover => Manner::Fails,
+        }
+    }
 }
 
 /// What a run of a scenario gave.
@@ -32,7 +53,7 @@ pub(crate) struct Measured {
     /// Sorted, in microseconds.
     whole: Vec<f64>,
     /// Sorted, in microseconds.
-    first_byte: Vec<f64>,
+    first_token: Vec<f64>,
     pub(crate) bad: usize,
     wall: Duration,
     pub(crate) cpu: Option<Duration>,
@@ -47,14 +68,19 @@ impl Measured {
         quantile(&self.whole, 0.99)
     }
 
-    pub(crate) fn first_byte_p50(&self) -> Option<f64> {
-        quantile(&self.first_byte, 0.5)
+    pub(crate) fn first_token_p50(&self) -> Option<f64> {
+        quantile(&self.first_token, 0.5)
     }
 
     /// Microseconds for each request.
     pub(crate) fn cpu_each(&self) -> Option<f64> {
         let requests = self.whole.len() + self.bad;
         self.cpu.filter(|_| requests > 0).map(|cpu| cpu.as_secs_f64() * 1e6 / requests as f64)
+    }
+
+    /// Microseconds for each chunk of a stream.
+    pub(crate) fn cpu_each_chunk(&self) -> Option<f64> {
+        self.cpu_each().map(|cpu| cpu / upstream::CHUNKS as f64)
     }
 
     /// The share of one core that was used.
@@ -77,15 +103,12 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) async fn open(address: SocketAddr, kind: Kind, connections: usize) -> Load {
-        let is_stream = matches!(kind, Kind::Stream);
-        let head = format!(
-            r#"{{"model":"gpt-4o","stream":{is_stream},"messages":[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":""#
-        );
+        let is_stream = kind.is_stream();
         let mut senders = Vec::new();
         for _ in 0..connections {
             senders.push(connect(address).await);
         }
-        Load { address, body: padded(&head, r#""}]}"#), is_stream, senders }
+        Load { address, body: request_body(is_stream), is_stream, senders }
     }
 
     /// Returns when the requests that were under way at the end of `time` are answered: they count too.
@@ -108,17 +131,17 @@ impl Load {
                 (sender, timings, bad)
             });
         }
-        let mut measured = Measured { whole: Vec::new(), first_byte: Vec::new(), bad: 0, wall: time, cpu: None };
+        let mut measured = Measured { whole: Vec::new(), first_token: Vec::new(), bad: 0, wall: time, cpu: None };
         let ended = timeout(time + PATIENCE, connections.join_all()).await.expect("every request is answered");
         for (sender, timings, bad) in ended {
             self.senders.push(sender);
             measured.bad += bad;
-            measured.first_byte.extend(timings.iter().map(|(first_byte, _)| first_byte.as_secs_f64() * 1e6));
+            measured.first_token.extend(timings.iter().map(|(first_token, _)| first_token.as_secs_f64() * 1e6));
             measured.whole.extend(timings.iter().map(|(_, whole)| whole.as_secs_f64() * 1e6));
         }
         measured.wall = began.elapsed();
         measured.whole.sort_by(f64::total_cmp);
-        measured.first_byte.sort_by(f64::total_cmp);
+        measured.first_token.sort_by(f64::total_cmp);
         measured
     }
 }
@@ -131,37 +154,71 @@ async fn connect(address: SocketAddr) -> SendRequest<Full<Bytes>> {
     sender
 }
 
-/// Until the first byte of the body, and until its end; nothing if the answer is not as it should be.
+/// A stream that is open until this is dropped.
+pub(crate) struct Stalled {
+    _sender: SendRequest<Full<Bytes>>,
+    _answer: Incoming,
+}
+
+/// Opens so many streams, each on a connection of its own, that stall behind their first words.
+pub(crate) async fn open_stalled(address: SocketAddr, count: usize) -> Vec<Stalled> {
+    let mut streams = Vec::new();
+    for _ in 0..count {
+        let mut sender = connect(address).await;
+        let response = sender.send_request(request(address, request_body(true))).await.expect("an answer");
+        let mut answer = response.into_body();
+        while !answer.frame().await.unwrap().unwrap().into_data().is_ok_and(|data| has_token(&data)) {}
+        streams.push(Stalled { _sender: sender, _answer: answer });
+    }
+    streams
+}
+
+fn request_body(is_stream: bool) -> Bytes {
+    let head = format!(
+        r#"{{"model":"gpt-4o","stream":{is_stream},"messages":[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":""#
+    );
+    padded(&head, r#""}]}"#)
+}
+
+fn request(address: SocketAddr, body: Bytes) -> Request<Full<Bytes>> {
+    let request = Request::post("/v1/chat/completions")
+        .header(header::HOST, address.to_string())
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::AUTHORIZATION, "Bearer sk-client");
+    request.body(Full::new(body)).unwrap()
+}
+
+fn has_token(data: &[u8]) -> bool {
+    memmem::find(data, upstream::WORD.as_bytes()).is_some()
+}
+
+/// Until the first word of the answer, and until its end; nothing if the answer is not as it should be.
 async fn exchange(
     sender: &mut SendRequest<Full<Bytes>>,
     address: SocketAddr,
     body: Bytes,
     is_stream: bool,
 ) -> Option<(Duration, Duration)> {
-    let request = Request::post("/v1/chat/completions")
-        .header(header::HOST, address.to_string())
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(header::AUTHORIZATION, "Bearer sk-client")
-        .body(Full::new(body))
-        .unwrap();
+    let request = request(address, body);
     let began = Instant::now();
     let mut response = sender.send_request(request).await.ok()?;
-    let (mut first_byte, mut length, mut last) = (None, 0, Bytes::new());
+    let (mut first_token, mut length, mut last) = (None, 0, Bytes::new());
     while let Some(frame) = response.body_mut().frame().await {
-        first_byte.get_or_insert_with(|| began.elapsed());
         last = frame.ok()?.into_data().unwrap_or_default();
         length += last.len();
+        if first_token.is_none() && (!is_stream || has_token(&last)) {
+            first_token = Some(began.elapsed());
+        }
     }
     let whole = began.elapsed();
     let is_complete = if is_stream { last.ends_with(b"data: [DONE]\n\n") } else { length == LENGTH };
-    (response.status() == StatusCode::OK && is_complete).then_some((first_byte?, whole))
+    (response.status() == StatusCode::OK && is_complete).then_some((first_token?, whole))
 }
 
-/// Has a provider fail every request, or answer again.
-pub(crate) async fn switch(provider: SocketAddr, fails: bool) {
-    let path = if fails { upstream::FAIL } else { upstream::ANSWER };
-    let request = Request::post(path).header(header::HOST, provider.to_string()).body(Full::default()).unwrap();
-    connect(provider).await.send_request(request).await.expect("the mock answers");
+/// Has a provider behave in that manner.
+pub(crate) async fn switch(provider: SocketAddr, manner: Manner) {
+    let request = Request::post(manner.path()).header(header::HOST, provider.to_string()).body(Full::default());
+    connect(provider).await.send_request(request.unwrap()).await.expect("the mock answers");
 }
 
 /// 1 KiB of JSON: text between what comes before and after it.

@@ -20,7 +20,16 @@
 //!
 //! `stream` answers are of 50 chunks, each written to the socket by itself and without a pause: a proxy that falls
 //! behind reads several at once, which is cheaper. Its CPU per request thus depends on what else its core does, and
-//! varies more than that of plain answers.
+//! varies more than that of plain answers. `stream paced` has 2 ms between the chunks, so that each is forwarded by itself:
+//! that is where CPU per chunk is to be read. The time to the first token ends with the first chunk that says something:
+//! what comes before it the gateway holds back, on purpose. All of it, and what open streams take:
+//!
+//! ```sh
+//! cargo bench --bench gateway --features gateway -- --only stream
+//! ```
+//!
+//! At the end 1,000 streams (`--open`) are opened through a fresh proxy of each kind, and stall behind their first words;
+//! what its resident memory has grown by, divided by their number, is what an open stream takes.
 //!
 //! `failover` has the first provider answer 500 at once, to every request: the gateway, without retries and with a
 //! breaker that never opens, beside a bare proxy that holds the request's body and sends it to the second.
@@ -44,16 +53,22 @@ use self::{
     load::{Kind, Load, Measured},
     process::{Placement, Process},
     report::{Report, Rounds},
+    upstream::Manner,
 };
 
-const SCENARIOS: [Scenario; 6] = [
+const SCENARIOS: [Scenario; 8] = [
     Scenario { name: "json c1", kind: Kind::Json, connections: 1 },
     Scenario { name: "json c16", kind: Kind::Json, connections: 16 },
     Scenario { name: "json c64", kind: Kind::Json, connections: 64 },
+    Scenario { name: "stream c1", kind: Kind::Stream, connections: 1 },
     Scenario { name: "stream c16", kind: Kind::Stream, connections: 16 },
+    Scenario { name: "stream paced c16", kind: Kind::Paced, connections: 16 },
     Scenario { name: "failover c1", kind: Kind::Failover, connections: 1 },
     Scenario { name: "failover c16", kind: Kind::Failover, connections: 16 },
 ];
+
+/// The part that opens streams and leaves them open.
+const STALLED: &str = "stream stalled";
 
 const WARM_UP: Duration = Duration::from_millis(100);
 
@@ -68,6 +83,8 @@ struct Options {
     rounds: usize,
     seconds: f64,
     only: String,
+    /// How many streams are left open at once.
+    open: usize,
 }
 
 fn main() {
@@ -98,8 +115,8 @@ fn play(role: impl Future<Output = ()> + Send + 'static) {
 impl Options {
     fn parse(arguments: &[String]) -> Self {
         let is_bench = arguments.iter().any(|argument| argument == "--bench");
-        let (rounds, seconds) = if is_bench { (5, 1.0) } else { (1, 0.05) };
-        let mut options = Options { rounds, seconds, only: String::new() };
+        let (rounds, seconds, open) = if is_bench { (5, 1.0, 1000) } else { (1, 0.05, 10) };
+        let mut options = Options { rounds, seconds, only: String::new(), open };
         let mut arguments = arguments.iter().filter(|argument| *argument != "--bench");
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} needs a value"));
@@ -108,8 +125,9 @@ impl Options {
                 "--seconds" => {
                     options.seconds = value().parse::<f64>().expect("a number of seconds").clamp(0.01, 600.0)
                 }
+                "--open" => options.open = value().parse::<usize>().expect("a number of streams").max(1),
                 "--only" => options.only = value().clone(),
-                other => eprintln!("ignored: {other}; there are --rounds N, --seconds S and --only TEXT"),
+                other => eprintln!("ignored: {other}; there are --rounds N, --seconds S, --open N and --only TEXT"),
             }
         }
         options
@@ -130,15 +148,32 @@ fn compare(options: &Options) {
     for round in 1..=options.rounds {
         eprintln!("round {round} of {}", options.rounds);
         for (scenario, rounds) in scenarios.iter().zip(&mut results) {
-            let fails = matches!(scenario.kind, Kind::Failover);
-            runtime.block_on(load::switch(providers[0], fails));
+            runtime.block_on(load::switch(providers[0], scenario.kind.manner()));
             let pair = [&bare, &gateway].map(|proxy| runtime.block_on(run(proxy, *scenario, options.seconds)));
             rounds.push(pair);
         }
     }
     let processes = [&upstream, &bare, &gateway];
     let loaded = [bare.resident_mib(), gateway.resident_mib()];
-    Report { options, placement, processes, scenarios: &scenarios, results: &results, idle, loaded }.print();
+    let stalled = STALLED.contains(&options.only).then(|| {
+        runtime.block_on(load::switch(providers[0], Manner::Stalls));
+        let each = ["bare", "gateway"].map(|role| {
+            // What earlier requests left to be used again would not be counted.
+            let proxy = Process::start(role, providers, placement.measured());
+            runtime.block_on(memory_of_streams(&proxy, options.open))
+        });
+        (options.open, each)
+    });
+    Report { options, placement, processes, scenarios: &scenarios, results: &results, idle, loaded, stalled }.print();
+}
+
+/// How much resident memory each of so many open streams takes, in KiB.
+async fn memory_of_streams(proxy: &Process, count: usize) -> Option<f64> {
+    let _first = load::open_stalled(proxy.addresses[0], 1).await;
+    let before = proxy.resident_mib();
+    let _streams = load::open_stalled(proxy.addresses[0], count).await;
+    let after = proxy.resident_mib();
+    before.zip(after).map(|(before, after)| (after - before) * 1024.0 / count as f64)
 }
 
 async fn run(proxy: &Process, scenario: Scenario, seconds: f64) -> Measured {

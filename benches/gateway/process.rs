@@ -54,14 +54,13 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn start(role: &str, arguments: &[SocketAddr], cpu: Option<&str>) -> Self {
         let program = std::env::current_exe().unwrap();
-        let mut command = match cpu {
-            Some(cpu) => {
-                let mut command = Command::new("taskset");
-                command.args(["-c", cpu]).arg(&program);
-                command
-            }
-            None => Command::new(&program),
-        };
+        // A proxy has two sockets for each stream, and many systems allow 1024 unless they are asked for more.
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -n 8192 2>/dev/null; exec \"$0\" \"$@\""]);
+        if let Some(cpu) = cpu {
+            command.args(["taskset", "-c", cpu]);
+        }
+        command.arg(&program);
         command.args([ROLE, role]).args(arguments.iter().map(SocketAddr::to_string));
         // The gateway's log is written, as always, and read by nobody.
         let log = if role == "gateway" { Stdio::null() } else { Stdio::inherit() };
@@ -116,7 +115,8 @@ impl Drop for Process {
 }
 
 fn shown(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    // Without the shell and its script.
+    let words = command.get_args().skip(2);
     let words = words.map(|word| {
         let path = PathBuf::from(word);
         path.file_name().unwrap_or(word).to_string_lossy().into_owned()

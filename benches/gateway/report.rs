@@ -11,16 +11,18 @@ pub(crate) type Rounds = Vec<[Measured; 2]>;
 
 type Figure = fn(&Measured) -> Option<f64>;
 
+const CPU_NAME: &str = "CPU per request";
 const CPU: Figure = Measured::cpu_each;
 const P50: Figure = Measured::p50;
 const P99: Figure = Measured::p99;
-const FIRST_BYTE_NAME: &str = "first byte p50";
-const FIRST_BYTE: Figure = Measured::first_byte_p50;
+const FIRST_TOKEN_NAME: &str = "first token p50";
+const FIRST_TOKEN: Figure = Measured::first_token_p50;
 
 /// What the gateway may cost, as a ratio to the bare proxy, in plain answers and streams.
 const RATIO_BARS: [(&str, Figure, f64); 3] =
-    [("CPU per request", CPU, 1.3), ("p50", P50, 1.2), (FIRST_BYTE_NAME, FIRST_BYTE, 1.2)];
+    [(CPU_NAME, CPU, 1.3), ("p50", P50, 1.2), (FIRST_TOKEN_NAME, FIRST_TOKEN, 1.2)];
 const RESIDENT_BAR_MIB: f64 = 12.0;
+const STREAM_BAR_KIB: f64 = 32.0;
 const FAILOVER_BAR_MICROS: f64 = 150.0;
 
 pub(crate) struct Report<'a> {
@@ -33,6 +35,9 @@ pub(crate) struct Report<'a> {
     pub(crate) idle: [Option<f64>; 2],
     /// The same, after all of them.
     pub(crate) loaded: [Option<f64>; 2],
+    /// How many streams were open at once and stalled, and what each took of the bare proxy's and of the gateway's
+    /// resident memory, in KiB.
+    pub(crate) stalled: Option<(usize, [Option<f64>; 2])>,
 }
 
 impl Report<'_> {
@@ -43,7 +48,7 @@ impl Report<'_> {
     }
 
     fn print_setting(&self) {
-        let Options { rounds, seconds, only } = self.options;
+        let Options { rounds, seconds, only, open: _ } = self.options;
         let only = if only.is_empty() { String::new() } else { format!(" --only '{only}'") };
         println!("cargo bench --bench gateway --features gateway -- --rounds {rounds} --seconds {seconds}{only}");
         self.processes.iter().for_each(|process| println!("  {}", process.command));
@@ -63,16 +68,25 @@ impl Report<'_> {
         println!("Medians of {} rounds: the bare proxy, the gateway, and the ratio. Times in µs.", self.options.rounds);
         println!(
             "{:<13}|{:^24}|{:^24}|{:^24}|{:^24}|{:^11}| bad",
-            "", "CPU per request", "p50", "p99", "first byte p50", "busy"
+            "", "CPU per request", "p50", "p99", FIRST_TOKEN_NAME, "busy"
         );
         for (scenario, rounds) in self.scenarios.iter().zip(self.results) {
-            let cells: Vec<_> = [CPU, P50, P99, FIRST_BYTE].map(|figure| cell(rounds, figure)).into();
+            let cells: Vec<_> = [CPU, P50, P99, FIRST_TOKEN].map(|figure| cell(rounds, figure)).into();
             let [bare, gateway] = [0, 1].map(|proxy| percent(median_of(rounds, proxy, Measured::busy)));
             let bad: usize = rounds.iter().flatten().map(|measured| measured.bad).sum();
             println!("{:<13}|{}|{bare:>5}{gateway:>5} |{bad:>4}", scenario.name, cells.join("|"));
         }
         let resident = |[bare, gateway]: [Option<f64>; 2]| format!("{} {}", number(bare, 1), number(gateway, 1));
-        println!("resident MiB: {} idle, {} after the load\n", resident(self.idle), resident(self.loaded));
+        println!("resident MiB: {} idle, {} after the load", resident(self.idle), resident(self.loaded));
+        for (scenario, rounds) in self.scenarios.iter().zip(self.results).filter(|(it, _)| it.kind.is_stream()) {
+            println!("{}: CPU per chunk, µs: {}", scenario.name, cell(rounds, Measured::cpu_each_chunk).trim());
+        }
+        if let Some((count, [bare, gateway])) = self.stalled {
+            let ratio = bare.zip(gateway).map(|(bare, gateway)| gateway / bare);
+            let [bare, gateway] = [bare, gateway].map(|kib| number(kib, 1));
+            println!("{count} open streams that stall, KiB each: {bare} {gateway} {}", number(ratio, 2));
+        }
+        println!();
     }
 
     fn print_bars(&self) {
@@ -81,8 +95,10 @@ impl Report<'_> {
             for (scenario, rounds) in self.scenarios.iter().zip(self.results) {
                 // A plain answer is there with its first byte.
                 let applies = match scenario.kind {
-                    Kind::Json => name != FIRST_BYTE_NAME,
+                    Kind::Json => name != FIRST_TOKEN_NAME,
                     Kind::Stream => true,
+                    // The upstream's pauses are nearly all of the time.
+                    Kind::Paced => name == CPU_NAME,
                     Kind::Failover => false,
                 };
                 if applies {
@@ -93,6 +109,8 @@ impl Report<'_> {
         }
         let added = |proxy| self.added_by_failover(proxy);
         verdict("idle resident memory", &Vec::from_iter(self.idle[1]), RESIDENT_BAR_MIB, 1, "MiB");
+        let each = self.stalled.and_then(|(_, [_, gateway])| gateway);
+        verdict("memory per open stream", &Vec::from_iter(each), STREAM_BAR_KIB, 1, "KiB");
         verdict("failover adds, c1", &added(1), FAILOVER_BAR_MICROS, 0, "µs to the p50 of json c1");
         println!("  (by the bare proxy: {} µs)", number(median(added(0)), 0));
     }

@@ -1,13 +1,12 @@
-//! Two providers that answer as OpenAI's chat completions do, at once, and can be switched to fail.
+//! Two providers that answer as OpenAI's chat completions do, and in the manner that they are told.
 
 use std::{
     convert::Infallible,
+    future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll},
+    sync::{Arc, Mutex},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -17,19 +16,44 @@ use http_body_util::{BodyExt, Either, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use memchr::memmem;
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    time::{Sleep, sleep},
+};
 
-/// Asking for one of these makes the listener fail, or answer again.
-pub(crate) const FAIL: &str = "/switch/fail";
-pub(crate) const ANSWER: &str = "/switch/answer";
+/// How a provider behaves from when one asks for its [`path`](Self::path).
+#[derive(Clone, Copy)]
+pub(crate) enum Manner {
+    /// Answers at once, and sends a stream's chunks as fast as they are taken.
+    Prompt,
+    /// Fails every request.
+    Fails,
+    /// Answers at once, and sends a stream's chunks [some time](PACE) apart.
+    Paced,
+    /// Answers at once, and sends no more of a stream than its first words.
+    Stalls,
+}
 
-const CHUNKS: usize = 50;
+impl Manner {
+    const ALL: [Manner; 4] = [Manner::Prompt, Manner::Fails, Manner::Paced, Manner::Stalls];
+
+    pub(crate) fn path(self) -> String {
+        format!("/manner/{}", self as u8)
+    }
+}
+
+/// Chunks of a stream.
+pub(crate) const CHUNKS: usize = 50;
+/// What every chunk says but the first and the last.
+pub(crate) const WORD: &str = " word";
+/// So long that each chunk is on its way before there is another.
+const PACE: Duration = Duration::from_millis(2);
 const ERROR: &str = r#"{"error":{"message":"The server had an error","type":"server_error","param":null,"code":null}}"#;
 
 type Answer = Either<Full<Bytes>, OneByOne>;
 
 struct Provider {
-    fails: AtomicBool,
+    manner: Mutex<Manner>,
     json: Bytes,
     chunks: Arc<[Bytes]>,
 }
@@ -43,7 +67,7 @@ pub(crate) async fn serve() {
 }
 
 async fn listen(listener: TcpListener) {
-    let provider = Arc::new(Provider { fails: AtomicBool::new(false), json: json(), chunks: chunks() });
+    let provider = Arc::new(Provider { manner: Mutex::new(Manner::Prompt), json: json(), chunks: chunks() });
     while let Ok((stream, _)) = listener.accept().await {
         _ = stream.set_nodelay(true);
         let provider = provider.clone();
@@ -53,18 +77,19 @@ async fn listen(listener: TcpListener) {
 }
 
 async fn answer(provider: Arc<Provider>, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
-    let switch = request.uri().path();
-    if switch == FAIL || switch == ANSWER {
-        provider.fails.store(switch == FAIL, Ordering::Relaxed);
+    let path = request.uri().path();
+    if let Some(manner) = Manner::ALL.into_iter().find(|manner| manner.path() == path) {
+        *provider.manner.lock().unwrap() = manner;
         return Ok(Response::new(Either::Left(Full::default())));
     }
     let Ok(body) = request.into_body().collect().await else {
         return Ok(whole(StatusCode::BAD_REQUEST, Bytes::from_static(ERROR.as_bytes())));
     };
-    Ok(if provider.fails.load(Ordering::Relaxed) {
+    let manner = *provider.manner.lock().unwrap();
+    Ok(if matches!(manner, Manner::Fails) {
         whole(StatusCode::INTERNAL_SERVER_ERROR, Bytes::from_static(ERROR.as_bytes()))
     } else if memmem::find(&body.to_bytes(), br#""stream":true"#).is_some() {
-        let stream = OneByOne { chunks: provider.chunks.clone(), next: 0, is_written: true };
+        let stream = OneByOne { chunks: provider.chunks.clone(), next: 0, manner, pause: None, is_written: true };
         typed(Response::new(Either::Right(stream)), "text/event-stream")
     } else {
         whole(StatusCode::OK, provider.json.clone())
@@ -96,7 +121,7 @@ fn chunks() -> Arc<[Bytes]> {
         ) + "\n\n"
     };
     let mut chunks = vec![chunk(r#"{"role":"assistant","content":""}"#, "null")];
-    chunks.resize_with(CHUNKS - 1, || chunk(r#"{"content":" word"}"#, "null"));
+    chunks.resize_with(CHUNKS - 1, || chunk(&format!(r#"{{"content":"{WORD}"}}"#), "null"));
     chunks.push(chunk("{}", r#""stop""#) + "data: [DONE]\n\n");
     chunks.into_iter().map(Bytes::from).collect()
 }
@@ -105,6 +130,8 @@ fn chunks() -> Arc<[Bytes]> {
 struct OneByOne {
     chunks: Arc<[Bytes]>,
     next: usize,
+    manner: Manner,
+    pause: Option<Pin<Box<Sleep>>>,
     is_written: bool,
 }
 
@@ -117,6 +144,14 @@ impl Body for OneByOne {
         if !std::mem::replace(&mut self.is_written, true) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
+        }
+        match self.manner {
+            Manner::Paced if self.next > 0 && self.next < self.chunks.len() => {
+                ready!(self.pause.get_or_insert_with(|| Box::pin(sleep(PACE))).as_mut().poll(cx));
+                self.pause = None;
+            }
+            Manner::Stalls if self.next == 2 => return Poll::Pending,
+            _ => {}
         }
         let chunk = self.chunks.get(self.next).cloned();
         self.next += 1;

@@ -25,11 +25,12 @@ use tower_resilience::{bulkhead, circuitbreaker, fallback, retry, timelimiter};
 
 use crate::{
     measure::{Run, Runnable},
-    upstream::{Request, Response, Template, Upstream, restricted_target, targets},
+    upstream::{Request, Response, Streaming, Template, Upstream, restricted_target, targets},
 };
 
 pub(crate) const BARE: &str = "no layer";
 pub(crate) const ADDRESSED: &str = "no layer, request with a context";
+pub(crate) const STREAM: &str = "stream: no layer";
 pub(crate) const TOWER_TIMEOUT: &str = "tower: timeout";
 pub(crate) const TOWER_RETRY: &str = "tower: retry";
 pub(crate) const TIMEOUT: &str = "timeout";
@@ -67,6 +68,16 @@ where
     Case { name, base: BARE, make: Box::new(make) }
 }
 
+/// A layer over the service that streams.
+fn streamed<L>(name: &'static str, layer: L) -> Case
+where
+    L: Layer<Streaming> + 'static,
+    L::Service: Runnable,
+{
+    let make = move || Box::new(layer.layer(Streaming::new()).runs(Template::streamed())) as Box<dyn Run>;
+    Case { name, base: STREAM, make: Box::new(make) }
+}
+
 /// A layer over the service, called with requests as failover sends them.
 fn addressed<L>(name: &'static str, layer: L) -> Case
 where
@@ -84,7 +95,8 @@ pub(crate) fn all() -> Vec<Case> {
     let [own, towers, resilience] = [own(), towers(), resilience()];
     let bare = case(BARE, tower::layer::util::Identity::new());
     let with_context = addressed(ADDRESSED, tower::layer::util::Identity::new());
-    [bare, with_context].into_iter().chain(own).chain(towers).chain(resilience).collect()
+    let stream = streamed(STREAM, tower::layer::util::Identity::new());
+    [bare, with_context, stream].into_iter().chain(own).chain(towers).chain(resilience).collect()
 }
 
 fn own() -> Vec<Case> {
@@ -126,6 +138,8 @@ fn own() -> Vec<Case> {
         case("failover", FailoverLayer::new(&route)),
         case(FIVE_LAYERS, five),
         case(STACK, FailoverStack::new(&route)),
+        streamed("stream: stream guard", StreamGuardLayer::new()),
+        streamed("stream: failover stack", FailoverStack::new(&route)),
     ]
 }
 

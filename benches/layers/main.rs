@@ -11,6 +11,9 @@
 //! answer's body to its end: that is when a circuit breaker learns how a call went. Beside this crate's layers are
 //! `tower`'s and `tower-resilience`'s.
 //!
+//! The service of the cases that begin with "stream" answers with a stream of 100 events, each in a frame of its own and all
+//! there at once: a hundredth of such a figure is what an event costs.
+//!
 //! The columns that begin with a plus sign are differences from the service without a layer. Some layers have more to do
 //! for a request that carries a [`RequestContext`](tower_failover::RequestContext) with a target: those cases are
 //! compared with the service called with such requests, so what making a context costs is not the layer's.

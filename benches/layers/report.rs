@@ -66,7 +66,9 @@ impl Report<'_> {
                 measured.future_bytes,
             );
         }
-        println!("\n+ is the difference from \"{BARE}\", or from the same with a request that carries a context.\n");
+        println!(
+            "\n+ is the difference from \"{BARE}\", or from the same with a request that carries a context, or with a stream.\n"
+        );
     }
 
     fn print_bars(&self) {

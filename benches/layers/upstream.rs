@@ -4,11 +4,14 @@ use std::{
     convert::Infallible,
     future::{Ready, ready},
     hint::black_box,
+    pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http::{HeaderValue, header};
+use http_body::{Body, Frame};
 use http_body_util::Full;
 use tower::Service;
 use tower_failover::{Capabilities, Credentials, Dialect, Provider, RequestContext, Target};
@@ -51,6 +54,65 @@ impl Service<Request> for Upstream {
     }
 }
 
+/// Always ready, answers with a stream whose events are all there, each in a frame of its own.
+#[derive(Clone)]
+pub(crate) struct Streaming {
+    events: Arc<[Bytes]>,
+}
+
+impl Streaming {
+    /// How many events a stream has, the last of them `[DONE]`.
+    pub(crate) const EVENTS: usize = 100;
+
+    pub(crate) fn new() -> Self {
+        let event = |delta: &str, reason: &str| {
+            Bytes::from(format!(
+                "data: {{\"id\":\"chatcmpl-CQ3yvMrYdGJx5wQ2PZs4NfWbK8HtU\",\"object\":\"chat.completion.chunk\",\
+                 \"created\":1760000000,\"model\":\"gpt-4o-2024-08-06\",\"service_tier\":\"default\",\
+                 \"system_fingerprint\":\"fp_f33640a400\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"logprobs\":null,\
+                 \"finish_reason\":{reason}}}]}}\n\n"
+            ))
+        };
+        let mut events = vec![event(r#"{"role":"assistant","content":"","refusal":null}"#, "null")];
+        events.resize_with(Self::EVENTS - 2, || event(r#"{"content":" word"}"#, "null"));
+        events.extend([event("{}", r#""stop""#), Bytes::from_static(b"data: [DONE]\n\n")]);
+        Streaming { events: events.into() }
+    }
+}
+
+impl Service<Request> for Streaming {
+    type Response = http::Response<Events>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        black_box(&request);
+        let mut response = http::Response::new(Events { events: self.events.clone(), next: 0 });
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        ready(Ok(response))
+    }
+}
+
+pub(crate) struct Events {
+    events: Arc<[Bytes]>,
+    next: usize,
+}
+
+impl Body for Events {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let event = self.events.get(self.next).cloned();
+        self.next += 1;
+        Poll::Ready(event.map(|event| Ok(Frame::data(event))))
+    }
+}
+
 /// What requests are made from.
 #[derive(Clone)]
 pub(crate) struct Template {
@@ -74,6 +136,14 @@ impl Template {
             .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
             .body(Full::new(body));
         Template { request: request.unwrap(), target: None }
+    }
+
+    /// As [`plain`](Self::plain), for a stream.
+    pub(crate) fn streamed() -> Self {
+        let mut template = Template::plain();
+        let head = r#"{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":""#;
+        *template.request.body_mut() = Full::new(filled(head, r#""}],"temperature":0.7}"#));
+        template
     }
 
     /// Requests as failover sends them, each with a context that names its target.

@@ -68,7 +68,7 @@ where
             Err(late.with_status(http::StatusCode::REQUEST_TIMEOUT))
         }
     };
-    let (mut response, context) = match collected.and_then(|body| prepare(&gateway, dialect, parts, body)) {
+    let (mut response, context) = match collected.and_then(|body| prepare(&gateway, dialect, parts, on_its_own(body))) {
         Ok(prepared) => prepared.answer().await,
         Err(fault) => {
             let failure: http::Response<ResponseBody<FailoverBody>> = Asker::speaking(dialect).failure(fault);
@@ -77,6 +77,13 @@ where
     };
     headers::to_client(response.headers_mut(), &context, request_id);
     response
+}
+
+/// The body in memory of its own, if it is short: it came in its connection's read buffer, which would be kept as long as the
+/// answer runs, with another one in its place.
+fn on_its_own(body: Bytes) -> Bytes {
+    const READ_BUFFER: usize = 8 << 10;
+    if body.len() < READ_BUFFER { Bytes::copy_from_slice(&body) } else { body }
 }
 
 /// The body of an answer: what the stack gives, with a stream's unclean end made known.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::{
     Ability, Feature, RequestOutline, Requirements,
-    dialect::json_scan::{Malformed, Value, root_members},
+    dialect::json_scan::{Cursor, Malformed, Value, root_members},
     outline::Metering,
 };
 
@@ -20,16 +20,21 @@ const TOKENS_PER_IMAGE: u64 = 85;
 
 pub(crate) fn outline(body: &Bytes) -> Result<RequestOutline, Malformed> {
     let mut outline = RequestOutline::new(body.clone(), add_requirements);
-    for member in root_members(body)? {
-        let (key, value) = member?;
-        match &*key {
-            "model" if value.is_string() => outline.add_model(value.range()),
-            "stream" => outline.set_streaming(value.is_true()),
-            "stream_options" => outline.set_metering(metering(&value)),
-            "n" => outline.set_choices(value.as_u64().unwrap_or(1)),
+    Cursor::read_object(body, |name, value| {
+        match name {
+            b"model" => {
+                let model = value.value()?;
+                if model.is_string() {
+                    outline.add_model(model.range());
+                }
+            }
+            b"stream" => outline.set_streaming(value.value()?.is_true()),
+            b"stream_options" => outline.set_metering(metering(&value.value()?)),
+            b"n" => outline.set_choices(value.value()?.as_u64().unwrap_or(1)),
             _ => {}
         }
-    }
+        Ok(())
+    })?;
     Ok(outline)
 }
 

@@ -8,26 +8,26 @@ use serde_json::{Map, Value as Json, json};
 
 use super::usage;
 use crate::{
-    dialect::{Answer, json_scan::root_members},
+    dialect::{Answer, json_scan::Cursor},
     usage::Written,
 };
 
 /// Whether the body is a whole answer. OpenRouter puts an `error` into a 200.
 pub(crate) fn answer(body: &[u8]) -> Answer {
-    let Ok(members) = root_members(body) else { return Answer::Malformed };
     let (mut error, mut choices, mut used) = (false, false, None);
-    for member in members {
-        match member {
-            Ok((key, value)) => match &*key {
-                "error" => error |= !value.is_null(),
-                // vLLM once put its errors so.
-                "object" => error |= value.json() == b"\"error\"",
-                "choices" => choices = true,
-                "usage" => used = usage::read(&value),
-                _ => {}
-            },
-            Err(_) => return Answer::Malformed,
+    let read = Cursor::read_object(body, |name, value| {
+        match name {
+            b"error" => error |= !value.value()?.is_null(),
+            // vLLM once put its errors so.
+            b"object" => error |= value.value()?.json() == b"\"error\"",
+            b"choices" => choices = true,
+            b"usage" => used = usage::read(&value.value()?),
+            _ => {}
         }
+        Ok(())
+    });
+    if read.is_err() {
+        return Answer::Malformed;
     }
     if error {
         return Answer::Error;
@@ -38,16 +38,21 @@ pub(crate) fn answer(body: &[u8]) -> Answer {
 /// How much a whole answer says: a second look, for those that do not count themselves.
 pub(crate) fn written(body: &[u8]) -> Written {
     let mut written = Written::default();
-    let members = root_members(body).into_iter().flatten().filter_map(Result::ok);
-    for (_, choices) in members.filter(|(key, _)| key == "choices") {
-        for choice in choices.elements().filter_map(Result::ok) {
-            let Some(message) = choice.member("message") else { continue };
-            for (key, value) in message.members().filter_map(Result::ok) {
-                // What cannot be read adds nothing.
-                let _ = usage::add_written(&mut written, &key, &value);
-            }
+    // What cannot be read adds nothing.
+    let _ = Cursor::read_object(body, |name, choices| {
+        if name == b"choices" {
+            _ = choices.elements(|choice| {
+                _ = choice.members(|name, message| {
+                    if name == b"message" {
+                        _ = message.members(|name, value| usage::add_written(&mut written, name, value).map(drop))?;
+                    }
+                    Ok(())
+                })?;
+                Ok(())
+            })?;
         }
-    }
+        Ok(())
+    });
     written
 }
 

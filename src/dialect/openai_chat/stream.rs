@@ -8,7 +8,7 @@ use crate::{
     Usage,
     dialect::{
         StreamEvent,
-        json_scan::{Malformed, Value, root_members},
+        json_scan::{Cursor, Malformed},
     },
     usage::Written,
 };
@@ -53,27 +53,28 @@ impl Reader {
         let (mut output, mut error, mut choices) = (false, false, false);
         let (mut begun, mut finished, mut written) = (self.begun, self.finished, self.written);
         let mut usage = None;
-        for member in root_members(data)? {
-            let (key, value) = member?;
-            match &*key {
-                "error" => error |= !value.is_null(),
+        Cursor::read_object(data, |name, value| {
+            match name {
+                b"error" => error |= !value.value()?.is_null(),
                 // vLLM once put its errors so.
-                "object" => error |= value.json() == b"\"error\"",
-                "usage" => usage = usage::read(&value),
-                "choices" => {
-                    for choice in value.elements() {
+                b"object" => error |= value.value()?.json() == b"\"error\"",
+                b"usage" => usage = usage::read(&value.value()?),
+                b"choices" => {
+                    _ = value.elements(|choice| {
                         choices = true;
-                        let choice = read_choice(&choice?, &mut written)?;
+                        let choice = read_choice(choice, &mut written)?;
                         let bit = 1_u64.checked_shl(choice.index).unwrap_or(0);
                         begun |= bit;
                         finished |= if choice.finished { bit } else { 0 };
                         output |= choice.output;
                         error |= choice.error;
-                    }
+                        Ok(())
+                    })?;
                 }
                 _ => {}
             }
-        }
+            Ok(())
+        })?;
         // Only now: what cannot be read to its end says nothing.
         let news = finished != self.finished;
         (self.begun, self.finished, self.written) = (begun, finished, written);
@@ -97,35 +98,37 @@ struct Choice {
     error: bool,
 }
 
-fn read_choice(value: &Value<'_>, written: &mut Written) -> Result<Choice, Malformed> {
+fn read_choice(cursor: &mut Cursor<'_>, written: &mut Written) -> Result<Choice, Malformed> {
     let mut choice = Choice::default();
-    for member in value.members() {
-        let (key, value) = member?;
-        match &*key {
-            "index" => choice.index = value.as_u64().and_then(|index| index.try_into().ok()).unwrap_or(0),
-            "delta" => choice.output = read_delta(&value, written)?,
-            // OpenRouter's way to say that the provider behind it gave up.
-            "finish_reason" if value.json() == b"\"error\"" => choice.error = true,
-            // Some servers send an empty one in every chunk.
-            "finish_reason" => choice.finished = value.is_string() && value.json() != b"\"\"",
+    _ = cursor.members(|name, value| {
+        match name {
+            b"index" => {
+                choice.index = value.value()?.as_u64().and_then(|index| index.try_into().ok()).unwrap_or(0);
+            }
+            b"delta" => choice.output = read_delta(value, written)?,
+            b"finish_reason" => match value.value()?.json() {
+                // OpenRouter's way to say that the provider behind it gave up.
+                b"\"error\"" => choice.error = true,
+                // Some servers send an empty one in every chunk.
+                reason => choice.finished = reason.first() == Some(&b'"') && reason != b"\"\"",
+            },
             _ => {}
         }
-    }
+        Ok(())
+    })?;
     Ok(choice)
 }
 
 /// Whether a delta brings anything to the reader: text, a tool call, reasoning in any server's spelling. The role
 /// and Groq's channel only announce it.
-fn read_delta(delta: &Value<'_>, written: &mut Written) -> Result<bool, Malformed> {
+fn read_delta(delta: &mut Cursor<'_>, written: &mut Written) -> Result<bool, Malformed> {
     let mut output = false;
-    for member in delta.members() {
-        let (key, value) = member?;
-        let announces = matches!(&*key, "role" | "channel");
-        if !announces && !matches!(value.json(), b"null" | b"\"\"" | b"[]" | b"{}") {
-            output = true;
-            usage::add_written(written, &key, &value)?;
-        }
-    }
+    _ = delta.members(|name, value| {
+        let announces = matches!(name, b"role" | b"channel");
+        let value = usage::add_written(written, name, value)?;
+        output |= !announces && !matches!(value.json(), b"null" | b"\"\"" | b"[]" | b"{}");
+        Ok(())
+    })?;
     Ok(output)
 }
 

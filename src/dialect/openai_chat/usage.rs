@@ -3,37 +3,55 @@
 use crate::{
     Usage,
     dialect::{
-        json_scan::{Malformed, Value},
+        json_scan::{Cursor, Malformed, Value},
         json_write::Object,
     },
     usage::Written,
 };
 
-/// Reads a `usage`; `None` where it counts nothing.
+/// Reads a `usage`; `None` where it counts nothing. What cannot be read of it is not counted.
 pub(crate) fn read(value: &Value<'_>) -> Option<Usage> {
     let mut usage = Usage::default();
     let mut counts = false;
-    for (key, value) in value.members().filter_map(Result::ok) {
-        let number = value.as_u64();
-        counts |= number.is_some();
-        match &*key {
-            "prompt_tokens" => usage.input = number.unwrap_or(0),
-            "completion_tokens" => usage.output = number.unwrap_or(0),
-            "prompt_tokens_details" => {
-                usage.cached_input = count(&value, "cached_tokens").unwrap_or(usage.cached_input);
-                usage.cache_write_input = count(&value, "cache_write_tokens").unwrap_or(0);
+    let _ = value.cursor().members(|name, value| {
+        match name {
+            b"prompt_tokens_details" => {
+                let [cached, written] = counts_of(value, [b"cached_tokens", b"cache_write_tokens"])?;
+                usage.cached_input = cached.unwrap_or(usage.cached_input);
+                usage.cache_write_input = written.unwrap_or(0);
             }
-            // DeepSeek's and Moonshot's names for it.
-            "prompt_cache_hit_tokens" | "cached_tokens" => usage.cached_input = number.unwrap_or(usage.cached_input),
-            "completion_tokens_details" => usage.reasoning = count(&value, "reasoning_tokens").unwrap_or(0),
-            _ => {}
+            b"completion_tokens_details" => {
+                let [reasoning] = counts_of(value, [b"reasoning_tokens"])?;
+                usage.reasoning = reasoning.unwrap_or(0);
+            }
+            _ => {
+                let number = value.value()?.as_u64();
+                counts |= number.is_some();
+                match name {
+                    b"prompt_tokens" => usage.input = number.unwrap_or(0),
+                    b"completion_tokens" => usage.output = number.unwrap_or(0),
+                    // DeepSeek's and Moonshot's names for it.
+                    b"prompt_cache_hit_tokens" | b"cached_tokens" => {
+                        usage.cached_input = number.unwrap_or(usage.cached_input);
+                    }
+                    _ => {}
+                }
+            }
         }
-    }
+        Ok(())
+    });
     counts.then_some(usage)
 }
 
-fn count(details: &Value<'_>, name: &str) -> Option<u64> {
-    details.member(name)?.as_u64()
+fn counts_of<const N: usize>(details: &mut Cursor<'_>, wanted: [&[u8]; N]) -> Result<[Option<u64>; N], Malformed> {
+    let mut counts = [None; N];
+    _ = details.members(|name, value| {
+        if let Some(place) = wanted.iter().position(|wanted| *wanted == name) {
+            counts[place] = value.value()?.as_u64();
+        }
+        Ok(())
+    })?;
+    Ok(counts)
 }
 
 /// Writes a `usage`.
@@ -50,25 +68,42 @@ pub(crate) fn write(usage: &Usage, object: &mut Object<'_>) {
     object.object("completion_tokens_details", |details| details.number("reasoning_tokens", usage.reasoning));
 }
 
-/// Adds what a message, or a piece of one, says.
-pub(crate) fn add_written(written: &mut Written, key: &str, value: &Value<'_>) -> Result<(), Malformed> {
-    let text = |value: &Value<'_>| if value.is_string() { value.json().len() as u64 - 2 } else { 0 };
-    match key {
-        "content" | "refusal" => written.all += text(value),
-        "reasoning" | "reasoning_content" => {
-            written.all += text(value);
-            written.reasoning += text(value);
-        }
-        "tool_calls" => {
-            for call in value.elements() {
-                let Some(function) = call?.member("function") else { continue };
-                let parts = ["name", "arguments"].into_iter().filter_map(|part| function.member(part));
-                written.all += parts.map(|part| text(&part)).sum::<u64>();
-            }
+/// Reads what a message, or a piece of one, has under that name, and adds what it says.
+pub(crate) fn add_written<'a>(
+    written: &mut Written,
+    name: &[u8],
+    value: &mut Cursor<'a>,
+) -> Result<Value<'a>, Malformed> {
+    if name == b"tool_calls" {
+        return value.elements(|call| {
+            _ = call.members(|name, function| {
+                if name == b"function" {
+                    _ = function.members(|name, part| {
+                        if matches!(name, b"name" | b"arguments") {
+                            written.all += text_length(&part.value()?);
+                        }
+                        Ok(())
+                    })?;
+                }
+                Ok(())
+            })?;
+            Ok(())
+        });
+    }
+    let value = value.value()?;
+    match name {
+        b"content" | b"refusal" => written.all += text_length(&value),
+        b"reasoning" | b"reasoning_content" => {
+            written.all += text_length(&value);
+            written.reasoning += text_length(&value);
         }
         _ => {}
     }
-    Ok(())
+    Ok(value)
+}
+
+fn text_length(value: &Value<'_>) -> u64 {
+    if value.is_string() { value.json().len() as u64 - 2 } else { 0 }
 }
 
 #[cfg(test)]

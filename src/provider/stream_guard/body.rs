@@ -161,7 +161,8 @@ impl Watch {
         let known = self.supervisor.usage();
         let usage = if self.supervisor.is_committed() { known.or_else(estimate) } else { known };
         if let Some(usage) = usage {
-            self.exchange.spend(&handle, usage);
+            handle.fill(usage);
+            self.exchange.spend(usage);
         }
     }
 }

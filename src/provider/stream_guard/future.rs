@@ -37,8 +37,8 @@ pin_project! {
     #[project = StateProjection]
     enum State<F, B> {
         Waiting { #[pin] future: F },
-        Holding { parts: Option<Box<Parts>>, body: Option<GuardedBody<B>>, dialect: Dialect },
-        Collecting { parts: Option<Box<Parts>>, #[pin] body: Collect<Decoded<B>>, what: Collected },
+        Holding { parts: Option<Parts>, body: Option<GuardedBody<B>>, dialect: Dialect },
+        Collecting { parts: Option<Parts>, #[pin] body: Collect<Decoded<B>>, what: Collected },
     }
 }
 
@@ -81,11 +81,11 @@ where
                             parts.extensions.insert(usage.clone());
                             let body = decoded(&mut parts, body, coding);
                             let body = GuardedBody::watched(body, supervisor, this.exchange.clone(), usage);
-                            this.state.set(State::Holding { parts: Some(Box::new(parts)), body: Some(body), dialect });
+                            this.state.set(State::Holding { parts: Some(parts), body: Some(body), dialect });
                         }
                         Next::Collect(what, limit, coding) => {
                             let body = Collect::new(decoded(&mut parts, body, coding), limit);
-                            this.state.set(State::Collecting { parts: Some(Box::new(parts)), body, what });
+                            this.state.set(State::Collecting { parts: Some(parts), body, what });
                         }
                     }
                 }
@@ -97,9 +97,9 @@ where
                         Ok(Held::Stream) => {
                             // The stream may end with an error, or lose an event that cannot be read.
                             parts.headers.remove(header::CONTENT_LENGTH);
-                            Response::from_parts(*parts, ResponseBody::inner(body))
+                            Response::from_parts(parts, ResponseBody::inner(body))
                         }
-                        Ok(Held::Json(json)) => answer(*parts, Ok(json), *dialect, this.exchange),
+                        Ok(Held::Json(json)) => answer(parts, Ok(json), *dialect, this.exchange),
                         Err(fault) => this.exchange.asker.failure(fault),
                     }));
                 }
@@ -107,8 +107,8 @@ where
                     let body = ready!(body.poll(cx));
                     let Some(parts) = parts.take() else { return Poll::Pending }; // polled after it was ready
                     return Poll::Ready(Ok(match *what {
-                        Collected::Answer(dialect) => answer(*parts, body, dialect, this.exchange),
-                        Collected::Error => error(*parts, body, this.exchange),
+                        Collected::Answer(dialect) => answer(parts, body, dialect, this.exchange),
+                        Collected::Error => error(parts, body, this.exchange),
                     }));
                 }
             }
@@ -179,9 +179,8 @@ fn answer<B>(
         Ok(body) => match dialect::answer(dialect, &body) {
             Answer::Whole(usage) => {
                 let usage = usage.or_else(|| exchange.estimate(dialect::written(dialect, &body)?));
-                let handle = UsageHandle::default();
-                usage.into_iter().for_each(|usage| exchange.spend(&handle, usage));
-                parts.extensions.insert(handle);
+                usage.into_iter().for_each(|usage| exchange.spend(usage));
+                parts.extensions.insert(UsageHandle::of(usage));
                 if !exchange.streaming() {
                     return Response::from_parts(parts, ResponseBody::whole(body));
                 }

@@ -8,19 +8,20 @@ pub use body::GuardedBody;
 pub use future::StreamGuardFuture;
 
 use std::{
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Request, Response, response::Parts};
+use http::{HeaderName, Request, Response, response::Parts};
 use http_body::Body;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
     Attempt, BoxError, CircuitAdvice, Credentials, Dialect, Fault, FaultKind, RateLimitsRegistry, RequestContext,
-    ResponseBody, Target, Usage, UsageHandle,
+    ResponseBody, Target, Usage,
     body::{Asker, MAX_EVENT},
     provider::FaultRules,
     rate_limits,
@@ -148,7 +149,7 @@ impl<S> Layer<S> for StreamGuardLayer {
     type Service = StreamGuard<S>;
 
     fn layer(&self, inner: S) -> StreamGuard<S> {
-        StreamGuard { inner, settings: self.clone() }
+        StreamGuard { inner, settings: Arc::new(self.clone()) }
     }
 }
 
@@ -156,7 +157,7 @@ impl<S> Layer<S> for StreamGuardLayer {
 #[derive(Clone, Debug)]
 pub struct StreamGuard<S> {
     inner: S,
-    settings: StreamGuardLayer,
+    settings: Arc<StreamGuardLayer>,
 }
 
 impl<S, RequestBody, B> Service<Request<RequestBody>> for StreamGuard<S>
@@ -180,7 +181,8 @@ where
 }
 
 /// Headers by which a client picks one of a provider's accounts.
-const ACCOUNT: [&str; 2] = ["openai-organization", "openai-project"];
+static ACCOUNT: [HeaderName; 2] =
+    [HeaderName::from_static("openai-organization"), HeaderName::from_static("openai-project")];
 
 /// What the guard knows of the exchange that it watches.
 #[derive(Clone, Debug)]
@@ -191,18 +193,19 @@ struct Exchange {
     /// What the answer is written in; `None` for a call that generates nothing, such as a list of models.
     dialect: Option<Dialect>,
     asker: Asker,
-    settings: StreamGuardLayer,
+    settings: Arc<StreamGuardLayer>,
 }
 
 impl Exchange {
-    fn of<B>(request: &Request<B>, settings: StreamGuardLayer) -> Self {
+    fn of<B>(request: &Request<B>, settings: Arc<StreamGuardLayer>) -> Self {
         let context = RequestContext::of(request.extensions()).cloned();
         let target = context.as_ref().and_then(RequestContext::target);
         let provider_dialect = target.and_then(Target::provider).map(|provider| provider.dialect());
         let asked = Dialect::from_path(request.uri().path());
         let dialect = asked.map(|asked| provider_dialect.unwrap_or(asked));
-        let chose_account = ACCOUNT.iter().any(|name| request.headers().contains_key(*name));
-        Exchange { chose_account, dialect, asker: Asker::of(request), context, settings }
+        let chose_account = ACCOUNT.iter().any(|name| request.headers().contains_key(name));
+        let asker = Asker::new(request.headers(), context.as_ref());
+        Exchange { chose_account, dialect, asker, context, settings }
     }
 
     /// How many answers the client asked for at once.
@@ -233,9 +236,8 @@ impl Exchange {
         Some(written.estimate(needs.map_or(0, |needs| needs.input_tokens)))
     }
 
-    /// Says what the answer cost, to whoever has the response and in the log.
-    fn spend(&self, handle: &UsageHandle, usage: Usage) {
-        handle.fill(usage);
+    /// Says in the log what the answer cost.
+    fn spend(&self, usage: Usage) {
         self.attempt().into_iter().for_each(|attempt| attempt.spend(usage));
     }
 
