@@ -47,9 +47,9 @@ pub(crate) struct RestRequest {
 }
 
 /// The instruction to go on.
-pub(crate) const INSTRUCTION: &str = "Your answer above was cut off by a technical fault. Write the rest of it, beginning \
-    with the very next character after its last one. Do not repeat anything that you have already written, do not start \
-    over, and do not comment on the interruption.";
+pub(crate) const INSTRUCTION: &str = "Your answer above was cut off by a technical fault. Continue it: write the rest, \
+    beginning with the very next character after its last one. Do not repeat anything that you have already written, do not \
+    start over, and do not comment on the interruption.";
 
 /// How many tokens a text has, roughly: see the [module](crate::dialect#token-estimate).
 pub(crate) fn tokens_of(text: &str) -> u64 {

@@ -28,6 +28,10 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html");
 
+/// How long before it is reset a connection rests: a reset destroys what the other side has not read yet, and what comes
+/// before the fault is to be seen.
+const READ_BY: Duration = Duration::from_millis(20);
+
 /// How a request is met.
 #[derive(Debug)]
 enum Reply {
@@ -229,7 +233,10 @@ impl Breakage {
     /// Adds what happens; says whether the stream goes on behind it.
     fn happens(&self, steps: &mut Steps, error: &Bytes) -> bool {
         match self.how {
-            StreamFault::Cut => steps.steps.push_back(Step::Reset),
+            StreamFault::Cut => {
+                steps.wait(READ_BY);
+                steps.steps.push_back(Step::Reset);
+            }
             StreamFault::EndEarly => {}
             StreamFault::Stall => steps.steps.push_back(Step::Stall),
             StreamFault::Pings => {
