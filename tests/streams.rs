@@ -91,13 +91,16 @@ impl Mode {
         let of_the_primary = |received| Expected { received, target: "primary/model-p", fallback_saw: None };
         let before = cell.place(primary);
         match (cell.fault, cell.point) {
-            // The event that cannot be read is one too many, and left out.
-            (StreamFault::Malformed, _) => of_the_primary(clean(primary)),
-            // Nothing of the answer is missing; an error behind it is the provider's own affair.
-            (StreamFault::Error, StreamPoint::AfterFinishReason) => {
-                of_the_primary(clean(&[&primary[..before], &[json!({"error": null})]].concat()))
+            // Nothing of the answer is missing: what cannot be read behind it, or is an error, is left out.
+            (StreamFault::Malformed, StreamPoint::AfterFinishReason) => of_the_primary(clean(primary)),
+            (StreamFault::Garbled, StreamPoint::AfterFinishReason) => {
+                of_the_primary(clean(&[&primary[..before], &primary[before + 1..]].concat()))
             }
-            (_, StreamPoint::AfterFinishReason) => of_the_primary(clean(&primary[..before])),
+            (_, StreamPoint::AfterFinishReason) => {
+                // Who completes what breaks sets the end that is missing, too.
+                let end = if self == Mode::Resume { &[json!("[DONE]")][..] } else { &[] };
+                of_the_primary(clean(&[&primary[..before], end].concat()))
+            }
             (_, point) if self == Mode::Complete || point == StreamPoint::BeforeOutput => {
                 let asked = cell.ask.request("model-f");
                 let received = clean(&healthy(fallback, &asked).await);
@@ -519,7 +522,7 @@ async fn every_fault_at_every_point_in_every_mode() {
     let cells = Mode::ALL.into_iter().flat_map(|mode| Cell::all().into_iter().map(move |cell| check(mode, cell)));
     // A few at a time: most of them wait for a timeout.
     let checked = stream::iter(cells).buffer_unordered(8).count().await;
-    assert_eq!(checked, 3 * (6 * 17 + 4));
+    assert_eq!(checked, 3 * (7 * 17 + 4));
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ pub(crate) struct Piece {
     pub(crate) tool_call: bool,
     /// Something that could not be gone on with: a refusal, audio, a second answer.
     pub(crate) other: bool,
+    /// A piece of a second answer, or of yet another: when one of several is whole, the others need not be.
+    pub(crate) second: bool,
     /// The answer is whole.
     pub(crate) finish: bool,
     /// It tells how many tokens the answer has.
@@ -74,6 +76,14 @@ pub(crate) fn remedy(dialect: Dialect, body: &[u8]) -> Remedy {
     match dialect {
         Dialect::OpenAiChat => openai_chat::recovery::remedy(body),
         _ => Remedy::None,
+    }
+}
+
+/// What says that nothing comes behind it.
+pub(crate) fn terminal(dialect: Dialect) -> Bytes {
+    match dialect {
+        Dialect::OpenAiChat => openai_chat::recovery::TERMINAL,
+        _ => Bytes::new(),
     }
 }
 

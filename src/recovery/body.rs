@@ -138,6 +138,7 @@ where
     fn broke(&mut self, fault: Fault) {
         if self.answer.is_finished() {
             // What may still have come is no part of it.
+            self.answer.terminate();
             self.ending = Ending::Cleanly;
             return;
         }

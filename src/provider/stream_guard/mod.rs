@@ -35,6 +35,9 @@ use crate::{
 ///   until it is whole, so that this goes for any break.
 /// - Afterwards an error event, a cut, a pause without progress, or an end without a finish reason ends the body with the [`Fault`](crate::Fault) as
 ///   its error, never cleanly. No event waits for the next: only the beginning of one whose end has not come is kept.
+/// - An event that cannot be read is a break too, for it may have been a piece of the answer, without which the others would
+///   read as all of it. What has no brace (`keep-alive`, nothing at all) is no piece in any dialect: it is left out and
+///   reported, and so is anything unreadable, and an error, behind the finish reason: nothing of the answer is missing then.
 /// - An answer in one piece is collected and checked: truncated, empty or HTML is a fault, and so is an error in a 200.
 /// - JSON where a stream was asked for is turned into the stream that says the same (some servers know no streams), for a
 ///   client that expects events cannot read it; unless it is an error, or not all there, which is a fault.
