@@ -585,6 +585,68 @@ async fn json_in_the_place_of_a_stream_becomes_the_stream_unless_it_is_an_error_
     }
 }
 
+#[tokio::test]
+async fn a_stream_in_the_place_of_json_becomes_the_json_unless_it_breaks() {
+    for ask in Ask::ALL {
+        let (primary, fallback) = (provider("primary").await, provider("fallback").await);
+        let served = Served::between(&primary.base_url(), &fallback.base_url(), QUICK).await;
+        let mut request = ask.request("chat");
+        request["stream"] = false.into();
+        let answer = async || {
+            let (head, body) = harness::ask(post(&served, request.to_string())).await;
+            assert_eq!(
+                (head.status.as_u16(), &head.headers["content-type"]),
+                (200, &"application/json".parse().unwrap())
+            );
+            let mut answer: Value = serde_json::from_slice(&body).unwrap();
+            // The simulated provider tells no usage in a stream that was not to tell it, nor what no delta has.
+            ["id", "created", "usage"].iter().for_each(|key| _ = answer.as_object_mut().unwrap().remove(*key));
+            let message = answer["choices"][0]["message"].as_object_mut().unwrap();
+            ["refusal", "annotations"].iter().for_each(|key| _ = message.remove(*key));
+            if let Some(call) = message.get_mut("tool_calls") {
+                call[0]["id"] = "call".into();
+            }
+            answer
+        };
+        let expected = answer().await;
+        primary.set_style(StreamStyle::default().as_events().with_line_end(LineEnd::CrLf).in_pieces_of(100));
+        assert_eq!(answer().await, expected, "{ask:?}");
+        assert_eq!(fallback.request_count(), 0);
+        for fault in [
+            "cut:1",
+            "end-early:1",
+            "stall:1",
+            "error-mid-stream:1",
+            "error-first-event",
+            "stream:garbled@at-first-output",
+        ] {
+            primary.set_fault(fault.parse().unwrap());
+            let mut answer = answer().await;
+            assert_eq!(answer["model"], "model-f", "{fault}, {ask:?}");
+            answer["model"] = "model-p".into();
+            let text = &mut answer["choices"][0]["message"]["content"];
+            *text = text.as_str().map(|text| text.replace("[fallback]", "[primary]")).into();
+            assert_eq!(answer, expected, "{fault}, {ask:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn silence_is_as_bounded_when_the_answer_is_held_whole() {
+    // Before the head, and behind it.
+    for fault in ["silent", "slow-first-token:1h"] {
+        let (primary, fallback) = (provider("primary").await, provider("fallback").await);
+        primary.set_fault(fault.parse().unwrap());
+        let settings = Mode::Complete.with_timeouts(StreamFault::Stall);
+        let served = Served::between(&primary.base_url(), &fallback.base_url(), &settings).await;
+        let began = tokio::time::Instant::now();
+        let received = receive(send(post(&served, Ask::Text.request("chat").to_string())).await).await;
+        assert_eq!(received.events, healthy(&fallback, &Ask::Text.request("model-f")).await, "{fault}");
+        let took = began.elapsed();
+        assert!((Duration::from_millis(400)..Duration::from_secs(5)).contains(&took), "{fault}: {took:?}");
+    }
+}
+
 /// All that a stream says, each kind in one piece.
 fn said(events: &[Value]) -> [String; 5] {
     let delta = |pointer: &str| -> String {

@@ -9,6 +9,8 @@
 //! English). Code and most other languages have more tokens than that, so the estimate errs on the low side: a target
 //! whose window is surely too small is left out, one that might do is tried.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::{Dialect, Fault, FaultKind, RequestContext, RequestOutline, Usage, usage::Written};
@@ -69,6 +71,15 @@ pub(crate) fn written(dialect: Dialect, body: &[u8]) -> Option<Written> {
 pub(crate) fn as_stream(dialect: Dialect, body: &[u8], with_usage: bool) -> Option<Bytes> {
     match dialect {
         Dialect::OpenAiChat => openai_chat::response::as_stream(body, with_usage),
+        _ => None,
+    }
+}
+
+/// A stream that is all there, by the data of its events, as the answer in one piece that a client expects in its place;
+/// `None` where it cannot be one.
+pub(crate) fn as_answer<'a>(dialect: Dialect, events: impl IntoIterator<Item = Cow<'a, [u8]>>) -> Option<Bytes> {
+    match dialect {
+        Dialect::OpenAiChat => openai_chat::joined::as_answer(events),
         _ => None,
     }
 }
