@@ -35,7 +35,8 @@
 //! Reasoning is not told twice. Answers that cannot be told apart or gone on with (several at once, log probabilities, audio,
 //! refusals) end with the error. To the client all of it is one answer: one id, one finish reason, one terminal event (set
 //! behind an answer that broke between its finish reason and that), one usage (whose tokens are estimated where two answers share
-//! them). Both attempts are in the [`AttemptLog`](crate::AttemptLog).
+//! them). Both attempts are in the [`AttemptLog`](crate::AttemptLog). An answer
+//! that breaks again is gone on with likewise, up to eight times.
 //!
 //! What it does not do: hold back text. Where no client may ever see an answer end in an error, collect it whole instead, at the cost
 //! of the time to its first token.
