@@ -17,8 +17,8 @@ use tokio_test::{assert_pending, assert_ready, task};
 use tower::{Layer, Service, ServiceExt};
 use tower_failover::{
     BoxError, CapabilityFilterLayer, CatchErrorLayer, CircuitBreakerLayer, CollectBodyLayer, Dialect, FailoverLayer,
-    FailoverStack, Fault, Provider, ProviderLayer, RateLimitLayer, RequestContext, RequirementsLayer, RetryLayer,
-    Route, Target, TimeoutLayer,
+    FailoverStack, Fault, Provider, ProviderLayer, RateLimitLayer, RecoveryLayer, RequestContext, RequirementsLayer,
+    RetryLayer, Route, Target, TimeoutLayer,
     provider::{DispatchLayer, StreamGuardLayer},
     rate_limit::{Limits, RateLimitRegistry},
 };
@@ -364,6 +364,7 @@ contract! {
     failover: FailoverLayer::new(&route());
     provider: ProviderLayer::new();
     rate_limit: RateLimitLayer::new(one_at_a_time());
+    recovery: RecoveryLayer::new();
     requirements: RequirementsLayer::new();
     retry: RetryLayer::new();
     // A retry's jitter would let time pass, and circuits with it; a last resort whose head came has shown all it was to show.

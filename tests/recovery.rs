@@ -319,11 +319,28 @@ async fn several_answers_log_probabilities_and_audio_end_with_the_error() {
 }
 
 #[tokio::test]
+async fn one_whole_answer_does_not_make_the_other_one_whole() {
+    let second =
+        || Ok(format!("data: {}\n\n", json!({"id": "a", "choices": [{"index": 1, "delta": {"content": "Half"}}]})));
+    for asked in [json!(2), Value::Null] {
+        let mut request = request();
+        request["n"] = asked;
+        let targets = Targets::default()
+            .then("a", move |_| stream("a", [text("a", STORY, 7), vec![second(), end("a").remove(0)], cut()]))
+            .then("b", says("b", STORY.to_owned()));
+        let reading = targets.ask(&request).await;
+        assert_eq!((reading.error, targets.asked().len()), (Some(FaultKind::StreamInterrupted), 1));
+        assert_ne!(reading.events.last().unwrap(), "[DONE]");
+    }
+}
+
+#[tokio::test]
 async fn what_is_whole_needs_no_rest() {
     let without_done = |_: &Value| stream("a", [text("a", STORY, 7), vec![end("a").remove(0)], cut()]);
     let targets = Targets::default().then("a", without_done).then("b", says("b", String::new()));
     let reading = targets.ask(&request()).await;
     assert_eq!((reading.text().as_str(), reading.error, targets.asked().len()), (STORY, None, 1));
+    assert_eq!(reading.events.last().unwrap(), "[DONE]");
 }
 
 #[tokio::test]

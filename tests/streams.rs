@@ -31,6 +31,8 @@ enum Mode {
     Terminate,
     /// Nothing is let through that is not whole.
     Complete,
+    /// What has begun is completed by the fallback.
+    Resume,
 }
 
 /// What is asked for.
@@ -51,8 +53,12 @@ struct Received {
 
 const SEVERAL_WORDS: &str = "Eins zwei drei vier fünf sechs.";
 
+/// What both providers say where one is to complete the other's answer.
+const STORY: &str = "Am Morgen war der Hafen still. Die Fischer flickten schweigend ihre Netze, und die Möwen, die nichts \
+    Besseres zu tun hatten, sahen ihnen von der Mauer aus zu. Erst gegen Mittag läutete eine Glocke, drüben am anderen Ufer.";
+
 impl Mode {
-    const ALL: [Mode; 2] = [Mode::Terminate, Mode::Complete];
+    const ALL: [Mode; 3] = [Mode::Terminate, Mode::Complete, Mode::Resume];
 
     /// Timeouts that no test waits for long, nor meets by chance; moving megabytes takes a while.
     fn with_timeouts(self, fault: StreamFault) -> String {
@@ -68,23 +74,45 @@ impl Mode {
         match self {
             Mode::Terminate => "",
             Mode::Complete => "commit = \"complete\"",
+            Mode::Resume => "stream_recovery = \"resume\"",
         }
     }
 
-    /// What the client is to receive when the primary's stream breaks so, and whether the fallback answers.
-    fn expects(self, cell: &Cell, primary: &[Value], fallback: &[Value]) -> (Received, bool) {
+    async fn provider(self, name: &str) -> SimulatedProvider {
+        match self {
+            Mode::Resume => SimulatedProvider::builder(name).answer(STORY).start().await.unwrap(),
+            _ => provider(name).await,
+        }
+    }
+
+    /// What the client is to receive when the primary's stream breaks so, and who answers.
+    async fn expects(self, cell: &Cell, primary: &[Value], fallback: &SimulatedProvider) -> Expected {
         let clean = |events: &[Value]| Received { events: events.to_vec(), clean: true };
+        let of_the_primary = |received| Expected { received, target: "primary/model-p", fallback_saw: None };
         let before = cell.place(primary);
         match (cell.fault, cell.point) {
-            // The event that cannot be read is one too many, and left out.
-            (StreamFault::Malformed, _) => (clean(primary), false),
-            // Nothing of the answer is missing; an error behind it is the provider's own affair.
-            (StreamFault::Error, StreamPoint::AfterFinishReason) => {
-                (clean(&[&primary[..before], &[json!({"error": null})]].concat()), false)
+            // Nothing of the answer is missing: what cannot be read behind it, or is an error, is left out.
+            (StreamFault::Malformed, StreamPoint::AfterFinishReason) => of_the_primary(clean(primary)),
+            (StreamFault::Garbled, StreamPoint::AfterFinishReason) => {
+                of_the_primary(clean(&[&primary[..before], &primary[before + 1..]].concat()))
             }
-            (_, StreamPoint::AfterFinishReason) => (clean(&primary[..before]), false),
-            (_, StreamPoint::BeforeOutput) => (clean(fallback), true),
-            _ if self == Mode::Complete => (clean(fallback), true),
+            (_, StreamPoint::AfterFinishReason) => {
+                // Who completes what breaks sets the end that is missing, too.
+                let end = if self == Mode::Resume { &[json!("[DONE]")][..] } else { &[] };
+                of_the_primary(clean(&[&primary[..before], end].concat()))
+            }
+            (_, point) if self == Mode::Complete || point == StreamPoint::BeforeOutput => {
+                let asked = cell.ask.request("model-f");
+                let received = clean(&healthy(fallback, &asked).await);
+                Expected { received, target: "fallback/model-f", fallback_saw: Some(asked) }
+            }
+            _ if self == Mode::Resume => {
+                // Nobody is to see half a tool call.
+                let begun = if cell.ask == Ask::ToolCall { &primary[..1] } else { &primary[..before] };
+                let (asked, how) = cell.ask.rest_request(begun);
+                let received = clean(&how.joined(begun, healthy(fallback, &asked).await));
+                Expected { received, target: "primary/model-p", fallback_saw: Some(asked) }
+            }
             (fault, _) => {
                 let error = json!({"error": match fault {
                     StreamFault::Cut | StreamFault::EndEarly => "stream_interrupted",
@@ -92,10 +120,112 @@ impl Mode {
                     StreamFault::Error => "server_error",
                     _ => "malformed_response",
                 }});
-                (Received { events: [&primary[..before], &[error]].concat(), clean: false }, false)
+                of_the_primary(Received { events: [&primary[..before], &[error]].concat(), clean: false })
             }
         }
     }
+}
+
+/// What is to be seen of a cell.
+struct Expected {
+    received: Received,
+    target: &'static str,
+    /// What the fallback is asked, if it is.
+    fallback_saw: Option<Value>,
+}
+
+/// How the rest of an answer was asked for, by the text of which the client has so much.
+#[derive(Clone, Debug)]
+enum Rest {
+    Again { delivered: String },
+    Prefill { delivered: String },
+    Instruction { delivered: String, instruction: String },
+}
+
+impl Rest {
+    /// What the client is to read: its beginning, and the rest as the same answer.
+    fn joined(&self, begun: &[Value], rest: Vec<Value>) -> Vec<Value> {
+        let reasoned = !said(begun)[1].is_empty();
+        let (mut seen, fewer, more) = match self {
+            Rest::Again { delivered } => (delivered.len(), 0, 0),
+            Rest::Prefill { delivered } => (0, tokens(delivered), tokens(delivered)),
+            Rest::Instruction { delivered, instruction } => {
+                (0, tokens(delivered) + tokens(instruction), tokens(delivered))
+            }
+        };
+        let mut joined = begun.to_vec();
+        // Behind the role.
+        for mut event in rest.into_iter().skip(1) {
+            if event == "[DONE]" {
+                joined.push(event);
+                continue;
+            }
+            event["model"] = begun[0]["model"].clone();
+            if let Some(delta) = event.pointer_mut("/choices/0/delta") {
+                if reasoned && delta["reasoning_content"].is_string() {
+                    continue;
+                }
+                if let Some(text) = delta["content"].as_str().map(str::to_owned) {
+                    let skipped = seen.min(text.len());
+                    seen -= skipped;
+                    delta["content"] = text[skipped..].into();
+                    if text.len() == skipped {
+                        continue;
+                    }
+                }
+            }
+            let mut count = |name: &str, change: &dyn Fn(u64) -> u64| {
+                let tokens = event["usage"][name].as_u64();
+                tokens.into_iter().for_each(|tokens| event["usage"][name] = change(tokens).into());
+            };
+            count("prompt_tokens", &|tokens| tokens - fewer);
+            count("completion_tokens", &|tokens| tokens + more);
+            count("total_tokens", &|tokens| tokens + more - fewer);
+            joined.push(event);
+        }
+        joined
+    }
+}
+
+/// The gateway's own estimate.
+fn tokens(text: &str) -> u64 {
+    text.len().div_ceil(4) as u64
+}
+
+/// The same events, whatever the pieces in which the text comes.
+fn in_whole_texts(events: &[Value]) -> Vec<Value> {
+    let mut whole: Vec<Value> = Vec::new();
+    let says = |event: &Value| event["choices"][0]["delta"]["content"].as_str().is_some_and(|text| !text.is_empty());
+    for event in events {
+        let mut event = event.clone();
+        if !says(&event) {
+            whole.push(event);
+            continue;
+        }
+        let mut finish = None;
+        if event["choices"][0]["finish_reason"].is_string() {
+            finish = Some(event.clone());
+            event["choices"][0]["finish_reason"] = Value::Null;
+        }
+        match whole.last_mut() {
+            Some(last) if says(last) => {
+                let text = [&*last, &event].map(|event| event["choices"][0]["delta"]["content"].as_str().unwrap());
+                let text = text.concat();
+                event["choices"][0]["delta"]["content"] = text.into();
+                assert_eq!(without_text(last), without_text(&event));
+                *last = event;
+            }
+            _ => whole.push(event),
+        }
+        whole.extend(finish.as_ref().map(without_text));
+    }
+    whole
+}
+
+fn without_text(event: &Value) -> Value {
+    let mut event = event.clone();
+    event["choices"][0]["delta"].as_object_mut().unwrap().remove("content");
+    event
 }
 
 impl Ask {
@@ -133,6 +263,19 @@ impl Ask {
             Ask::Reasoning => request["reasoning_effort"] = "low".into(),
         }
         request
+    }
+
+    /// How the fallback is asked for the rest of what began so: with a prefill where text is gone on with, otherwise for all
+    /// of it.
+    fn rest_request(self, begun: &[Value]) -> (Value, Rest) {
+        let mut request = self.request("model-f");
+        let [delivered, ..] = said(begun);
+        if delivered.is_empty() || self == Ask::Structured {
+            return (request, Rest::Again { delivered });
+        }
+        let begun = json!({"role": "assistant", "content": delivered.trim_end()});
+        request["messages"].as_array_mut().unwrap().push(begun);
+        (request, Rest::Prefill { delivered })
     }
 }
 
@@ -185,6 +328,7 @@ fn events(text: &str) -> Vec<Value> {
         let lines: Vec<_> = block.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
         (!lines.is_empty()).then(|| lines.join("\n"))
     });
+    let mut first = None;
     let normalized = |data: String| {
         if data == "[DONE]" {
             return Value::from(data);
@@ -193,9 +337,9 @@ fn events(text: &str) -> Vec<Value> {
         if let Some(error) = event.get("error") {
             return json!({"error": error["code"]});
         }
-        for key in ["id", "created"] {
-            event.as_object_mut().unwrap().remove(key);
-        }
+        // One answer has one identity, whatever it is.
+        let identity = ["id", "created"].map(|key| event.as_object_mut().unwrap().remove(key));
+        event["first_ones_identity"] = (*first.get_or_insert_with(|| identity.clone()) == identity).into();
         if let Some(call) = event.pointer_mut("/choices/0/delta/tool_calls/0").and_then(Value::as_object_mut) {
             call.remove("id");
         }
@@ -226,16 +370,17 @@ async fn provider(name: &str) -> SimulatedProvider {
 }
 
 /// What a provider streams when it is asked by nobody in between.
-async fn healthy(provider: &SimulatedProvider, ask: Ask, model: &str) -> Vec<Value> {
+async fn healthy(provider: &SimulatedProvider, asked: &Value) -> Vec<Value> {
     let request = Request::post(format!("{}/chat/completions", provider.base_url()));
-    let received = receive(send(request.body(Full::new(ask.request(model).to_string().into())).unwrap()).await).await;
+    let received = receive(send(request.body(Full::new(asked.to_string().into())).unwrap()).await).await;
     assert!(received.clean);
     received.events
 }
 
 async fn check(mode: Mode, cell: Cell) {
-    let (primary, fallback) = (provider("primary").await, provider("fallback").await);
-    let whole = [healthy(&primary, cell.ask, "model-p").await, healthy(&fallback, cell.ask, "model-f").await];
+    let (primary, fallback) = (mode.provider("primary").await, mode.provider("fallback").await);
+    let whole = healthy(&primary, &cell.ask.request("model-p")).await;
+    let expected = mode.expects(&cell, &whole, &fallback).await;
     [&primary, &fallback].iter().for_each(|provider| provider.clear());
     primary.set_fault(SimulatedFault::Stream { fault: cell.fault, at: cell.point });
     let settings = mode.with_timeouts(cell.fault);
@@ -243,26 +388,123 @@ async fn check(mode: Mode, cell: Cell) {
     let response = send(post(&served, cell.ask.request("chat").to_string())).await;
     assert_eq!(response.status(), 200, "{mode:?}, {cell:?}");
     let target = response.headers()["x-failover-target"].clone();
-    let received = receive(response).await;
-    let (expected, falls_back) = mode.expects(&cell, &whole[0], &whole[1]);
-    assert_eq!(received, expected, "{mode:?}, {cell:?}");
-    assert_eq!(target, if falls_back { "fallback/model-f" } else { "primary/model-p" }, "{mode:?}, {cell:?}");
-    // No cell is a truncated success: what ends cleanly is all of one answer.
-    if received.clean {
-        assert!(
-            received.events.iter().any(|event| event["choices"][0]["finish_reason"].is_string()),
-            "{mode:?}, {cell:?}"
-        );
+    let mut received = receive(response).await;
+    if mode == Mode::Resume && expected.received != received {
+        // Where the two join, text that was held back comes in larger pieces.
+        received.events = in_whole_texts(&received.events);
+        let expected = Received { events: in_whole_texts(&expected.received.events), ..expected.received };
+        assert_eq!(received, expected, "{mode:?}, {cell:?}");
+    } else {
+        assert_eq!(received, expected.received, "{mode:?}, {cell:?}");
     }
-    let seen = [&primary, &fallback]
-        .map(|provider| provider.received().iter().map(|request| request.json().unwrap()).collect::<Vec<_>>());
-    let asked = [cell.ask.request("model-p"), cell.ask.request("model-f")];
-    assert_eq!(seen[0], [asked[0].clone()], "{mode:?}, {cell:?}");
-    assert_eq!(seen[1].as_slice(), if falls_back { &asked[1..] } else { &[] }, "{mode:?}, {cell:?}");
+    assert_eq!(target, expected.target, "{mode:?}, {cell:?}");
+    // No cell is a truncated success: what ends cleanly is all of one answer, and so is every answer that is completed.
+    assert!(received.clean || mode == Mode::Terminate, "{mode:?}, {cell:?}");
+    if received.clean {
+        assert_is_whole(&received.events, &whole, &format!("{mode:?}, {cell:?}"));
+    }
+    let seen = [&primary, &fallback].map(asked);
+    assert_eq!(seen[0], [cell.ask.request("model-p")], "{mode:?}, {cell:?}");
+    assert_eq!(seen[1], expected.fallback_saw.into_iter().collect::<Vec<_>>(), "{mode:?}, {cell:?}");
     // A connection on which nothing more is wanted is not kept.
     if matches!(cell.fault, StreamFault::Stall | StreamFault::Pings | StreamFault::Oversized) {
         harness_eventually(|| primary.aborted_count() == 1).await;
     }
+}
+
+/// How the fallback goes on, and how many of the story's pieces the client has by then.
+#[derive(Clone, Copy, Debug)]
+struct Resumption {
+    how: &'static str,
+    refuses_prefill: bool,
+    delivered: usize,
+}
+
+async fn check_resumption(resumption: Resumption) {
+    let Resumption { how, refuses_prefill, delivered } = resumption;
+    let (primary, fallback) = (Mode::Resume.provider("primary").await, Mode::Resume.provider("fallback").await);
+    let whole = healthy(&primary, &Ask::Text.request("model-p")).await;
+    let begun = &whole[..=delivered];
+    let [text, ..] = said(begun);
+    let (prefilled, mut rest) = Ask::Text.rest_request(begun);
+    let mut expected_of_fallback = vec![prefilled.clone()];
+    primary.set_fault(SimulatedFault::Cut { after_chunks: delivered });
+    fallback.set_prefill_refused(refuses_prefill);
+    fallback.set_continuation(how.parse().unwrap());
+    let settings = Mode::Resume.with_timeouts(StreamFault::Cut);
+    let served = Served::between(&primary.base_url(), &fallback.base_url(), &settings).await;
+    [&primary, &fallback].iter().for_each(|provider| provider.clear());
+    let received = receive(send(post(&served, Ask::Text.request("chat").to_string())).await).await;
+    let seen = [&primary, &fallback].map(asked);
+    // What the fallback says to whoever asks it directly.
+    let latest = seen[1].last().unwrap().clone();
+    let raw = healthy(&fallback, &latest).await;
+    if refuses_prefill {
+        let instruction = latest["messages"][2]["content"].as_str().unwrap().to_owned();
+        let mut instructed = prefilled;
+        let turn = json!({"role": "user", "content": instruction});
+        instructed["messages"].as_array_mut().unwrap().push(turn);
+        expected_of_fallback.push(instructed);
+        rest = Rest::Instruction { delivered: text.clone(), instruction };
+    }
+    assert_eq!((&seen[0], &seen[1]), (&vec![Ask::Text.request("model-p")], &expected_of_fallback), "{resumption:?}");
+    let [said_by_fallback, ..] = said(&raw);
+    let [said_to_client, ..] = said(&received.events);
+    let restarts = said_by_fallback.starts_with(&text) && text.len() >= 3;
+    if how == "exact" {
+        let expected = in_whole_texts(&rest.joined(begun, raw));
+        assert_eq!((in_whole_texts(&received.events), received.clean), (expected, true), "{resumption:?}");
+    } else if restarts
+        || (STORY.ends_with(&said_by_fallback) && said_by_fallback.len() + text.len() >= STORY.len() + 24)
+    {
+        // It said something again, which is left out; all that comes behind it is its own.
+        let all = if restarts { &*said_by_fallback } else { STORY };
+        assert_eq!((&*said_to_client, received.clean), (all, true), "{resumption:?}");
+        let others = |events: &[Value]| -> Vec<Value> {
+            let mut events = in_whole_texts(events);
+            events
+                .iter_mut()
+                .filter_map(|event| event.get_mut("usage"))
+                .for_each(|usage| *usage = usage.is_object().into());
+            events
+                .iter_mut()
+                .filter_map(|event| event.pointer_mut("/choices/0/delta/content"))
+                .for_each(|text| *text = json!("…"));
+            events
+        };
+        assert_eq!(others(&received.events), others(&whole), "{resumption:?}");
+    } else {
+        let expected = [begun, &[json!({"error": "stream_interrupted"})]].concat();
+        assert_eq!((received.events, received.clean), (expected, false), "{resumption:?}");
+    }
+}
+
+#[tokio::test]
+async fn however_the_fallback_goes_on_nothing_is_told_twice_nor_otherwise() {
+    let mut resumptions = Vec::new();
+    for how in ["exact", "restart", "overlap:30", "overlap:60", "paraphrase", "preface", "change-case"] {
+        for refuses_prefill in [false, true] {
+            resumptions.extend([1, 2, 9, 25].map(|delivered| Resumption { how, refuses_prefill, delivered }));
+        }
+    }
+    let checked = stream::iter(resumptions.into_iter().map(check_resumption)).buffer_unordered(8).count().await;
+    assert_eq!(checked, 7 * 2 * 4);
+}
+
+/// What a provider was asked.
+fn asked(provider: &SimulatedProvider) -> Vec<Value> {
+    provider.received().iter().map(|request| request.json().unwrap()).collect()
+}
+
+/// All of the answer, once: it says what a healthy one says (but for who says it), and has one finish reason.
+#[track_caller]
+fn assert_is_whole(events: &[Value], healthy: &[Value], what: &str) {
+    let says = |events: &[Value]| {
+        let [text, _, name, arguments, finish] = said(events);
+        [text.replace("[fallback]", "[primary]"), name, arguments, finish]
+    };
+    assert_eq!(says(events), says(healthy), "{what}");
+    assert!(events.iter().filter(|event| **event == "[DONE]").count() <= 1, "{what}");
 }
 
 async fn harness_eventually(condition: impl Fn() -> bool) {
@@ -280,7 +522,7 @@ async fn every_fault_at_every_point_in_every_mode() {
     let cells = Mode::ALL.into_iter().flat_map(|mode| Cell::all().into_iter().map(move |cell| check(mode, cell)));
     // A few at a time: most of them wait for a timeout.
     let checked = stream::iter(cells).buffer_unordered(8).count().await;
-    assert_eq!(checked, 2 * (6 * 17 + 4));
+    assert_eq!(checked, 3 * (7 * 17 + 4));
 }
 
 #[tokio::test]
@@ -299,7 +541,7 @@ async fn however_a_healthy_stream_is_written_the_client_reads_the_same() {
     let checks = styles.into_iter().flat_map(|style| Ask::ALL.map(|ask| (style, ask)));
     join_all(checks.map(async |(style, ask)| {
         let primary = provider("primary").await;
-        let expected = healthy(&primary, ask, "model-p").await;
+        let expected = healthy(&primary, &ask.request("model-p")).await;
         primary.set_style(style);
         for mode in Mode::ALL {
             // No fault: whatever time it takes byte by byte.
@@ -321,7 +563,7 @@ async fn json_in_the_place_of_a_stream_becomes_the_stream_unless_it_is_an_error_
     for label in [StreamStyle::default(), StreamStyle::default().unlabelled()] {
         for ask in Ask::ALL {
             let (primary, fallback) = (provider("primary").await, provider("fallback").await);
-            let streamed = healthy(&primary, ask, "model-p").await;
+            let streamed = healthy(&primary, &ask.request("model-p")).await;
             primary.set_style(label.as_json());
             let served = Served::between(&primary.base_url(), &fallback.base_url(), QUICK).await;
             let response = send(post(&served, ask.request("chat").to_string())).await;
@@ -336,10 +578,72 @@ async fn json_in_the_place_of_a_stream_becomes_the_stream_unless_it_is_an_error_
             for fault in [StreamFault::Error, StreamFault::EndEarly, StreamFault::Cut] {
                 primary.set_fault(SimulatedFault::Stream { fault, at: StreamPoint::InText });
                 let received = receive(send(post(&served, ask.request("chat").to_string())).await).await;
-                let expected = healthy(&fallback, ask, "model-f").await;
+                let expected = healthy(&fallback, &ask.request("model-f")).await;
                 assert_eq!(received, Received { events: expected, clean: true }, "{fault}, {ask:?}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_in_the_place_of_json_becomes_the_json_unless_it_breaks() {
+    for ask in Ask::ALL {
+        let (primary, fallback) = (provider("primary").await, provider("fallback").await);
+        let served = Served::between(&primary.base_url(), &fallback.base_url(), QUICK).await;
+        let mut request = ask.request("chat");
+        request["stream"] = false.into();
+        let answer = async || {
+            let (head, body) = harness::ask(post(&served, request.to_string())).await;
+            assert_eq!(
+                (head.status.as_u16(), &head.headers["content-type"]),
+                (200, &"application/json".parse().unwrap())
+            );
+            let mut answer: Value = serde_json::from_slice(&body).unwrap();
+            // The simulated provider tells no usage in a stream that was not to tell it, nor what no delta has.
+            ["id", "created", "usage"].iter().for_each(|key| _ = answer.as_object_mut().unwrap().remove(*key));
+            let message = answer["choices"][0]["message"].as_object_mut().unwrap();
+            ["refusal", "annotations"].iter().for_each(|key| _ = message.remove(*key));
+            if let Some(call) = message.get_mut("tool_calls") {
+                call[0]["id"] = "call".into();
+            }
+            answer
+        };
+        let expected = answer().await;
+        primary.set_style(StreamStyle::default().as_events().with_line_end(LineEnd::CrLf).in_pieces_of(100));
+        assert_eq!(answer().await, expected, "{ask:?}");
+        assert_eq!(fallback.request_count(), 0);
+        for fault in [
+            "cut:1",
+            "end-early:1",
+            "stall:1",
+            "error-mid-stream:1",
+            "error-first-event",
+            "stream:garbled@at-first-output",
+        ] {
+            primary.set_fault(fault.parse().unwrap());
+            let mut answer = answer().await;
+            assert_eq!(answer["model"], "model-f", "{fault}, {ask:?}");
+            answer["model"] = "model-p".into();
+            let text = &mut answer["choices"][0]["message"]["content"];
+            *text = text.as_str().map(|text| text.replace("[fallback]", "[primary]")).into();
+            assert_eq!(answer, expected, "{fault}, {ask:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn silence_is_as_bounded_when_the_answer_is_held_whole() {
+    // Before the head, and behind it.
+    for fault in ["silent", "slow-first-token:1h"] {
+        let (primary, fallback) = (provider("primary").await, provider("fallback").await);
+        primary.set_fault(fault.parse().unwrap());
+        let settings = Mode::Complete.with_timeouts(StreamFault::Stall);
+        let served = Served::between(&primary.base_url(), &fallback.base_url(), &settings).await;
+        let began = tokio::time::Instant::now();
+        let received = receive(send(post(&served, Ask::Text.request("chat").to_string())).await).await;
+        assert_eq!(received.events, healthy(&fallback, &Ask::Text.request("model-f")).await, "{fault}");
+        let took = began.elapsed();
+        assert!((Duration::from_millis(400)..Duration::from_secs(5)).contains(&took), "{fault}: {took:?}");
     }
 }
 
@@ -368,7 +672,7 @@ async fn a_client_that_leaves_is_noticed_by_the_provider_before_and_after_the_fi
             let served = Served::between(&primary.base_url(), &fallback.base_url(), &settings).await;
             let mut asking = Box::pin(send(post(&served, Ask::Text.request("chat").to_string())));
             let early = tokio::time::timeout(Duration::from_millis(100), &mut asking).await;
-            assert_eq!(early.is_ok(), mode == Mode::Terminate && fault == "stall:2");
+            assert_eq!(early.is_ok(), mode != Mode::Complete && fault == "stall:2");
             harness_eventually(|| primary.request_count() == 1).await;
             assert_eq!(primary.aborted_count(), 0);
             drop((early, asking));

@@ -85,7 +85,18 @@ pub(crate) fn as_stream(dialect: Dialect, body: &[u8], with_usage: bool) -> Opti
     }
 }
 
-/// Scans a request for what every layer needs of it, its path for what its dialect says there; `None` where nothing is known of the dialect's requests.
+/// A stream that is all there, by the data of its events, as the answer in one piece that a client expects in its place;
+/// `None` where it cannot be one.
+pub(crate) fn as_answer<'a>(dialect: Dialect, events: impl IntoIterator<Item = Cow<'a, [u8]>>) -> Option<Bytes> {
+    match dialect {
+        // With all that a chunk may have besides.
+        Dialect::OpenAiChat => openai_chat::joined::as_answer(events),
+        _ => translate::joined(dialect, events).map(Bytes::from),
+    }
+}
+
+/// Scans a request for what every layer needs of it, its path for what its dialect says there; `None` where nothing is
+/// known of the dialect's requests.
 pub(crate) fn outline(dialect: Dialect, path: &str, body: &Bytes) -> Option<Result<RequestOutline, Fault>> {
     let outline = match dialect {
         Dialect::OpenAiChat => openai_chat::request::outline(body),

@@ -17,6 +17,8 @@ pub(crate) struct Piece {
     pub(crate) tool_call: bool,
     /// Something that could not be gone on with: a refusal, audio, a second answer.
     pub(crate) other: bool,
+    /// A piece of a second answer, or of yet another: when one of several is whole, the others need not be.
+    pub(crate) second: bool,
     /// The answer is whole.
     pub(crate) finish: bool,
     /// It tells how many tokens the answer has.
@@ -47,9 +49,9 @@ pub(crate) struct RestRequest {
 }
 
 /// The instruction to go on.
-pub(crate) const INSTRUCTION: &str = "Your answer above was cut off by a technical fault. Write the rest of it, beginning \
-    with the very next character after its last one. Do not repeat anything that you have already written, do not start \
-    over, and do not comment on the interruption.";
+pub(crate) const INSTRUCTION: &str = "Your answer above was cut off by a technical fault. Continue it: write the rest, \
+    beginning with the very next character after its last one. Do not repeat anything that you have already written, do not \
+    start over, and do not comment on the interruption.";
 
 /// How many tokens a text has, roughly: see the [module](crate::dialect#token-estimate).
 pub(crate) fn tokens_of(text: &str) -> u64 {
@@ -74,6 +76,14 @@ pub(crate) fn remedy(dialect: Dialect, body: &[u8]) -> Remedy {
     match dialect {
         Dialect::OpenAiChat => openai_chat::recovery::remedy(body),
         _ => Remedy::None,
+    }
+}
+
+/// What says that nothing comes behind it.
+pub(crate) fn terminal(dialect: Dialect) -> Bytes {
+    match dialect {
+        Dialect::OpenAiChat => openai_chat::recovery::TERMINAL,
+        _ => Bytes::new(),
     }
 }
 

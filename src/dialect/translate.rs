@@ -1,7 +1,9 @@
 //! From any dialect to any other, through the canonical form.
 
+use std::borrow::Cow;
+
 use super::{
-    canonical::{Answer, Destination, Event, Losses, Request},
+    canonical::{Answer, Destination, Event, Losses, Request, collect::Collector},
     gemini_path,
     json_scan::Malformed,
     openai_chat,
@@ -154,4 +156,16 @@ pub(crate) fn as_stream(answer: &Answer<'_>, dialect: Dialect, include_usage: bo
     let (mut encoder, mut losses, mut out) = (Encoder::new(dialect, include_usage)?, Losses::default(), Vec::new());
     answer.replay(&mut |event| encoder.event(&event, &mut losses, &mut out));
     Some(out)
+}
+
+/// A stream that is all there as the answer in one piece that says the same.
+pub(crate) fn joined<'a>(dialect: Dialect, events: impl IntoIterator<Item = Cow<'a, [u8]>>) -> Option<Vec<u8>> {
+    let (mut decoder, mut collector) = (Decoder::new(dialect)?, Collector::new(dialect));
+    let mut sink = |event: Event<'_>| collector.event(event);
+    for data in events {
+        decoder.event(std::str::from_utf8(&data).ok()?, &mut sink).ok()?;
+    }
+    decoder.end(&mut sink);
+    let mut losses = Losses::default();
+    collector.done.then(|| encode_answer(dialect, &collector.answer(), &mut losses))
 }

@@ -49,6 +49,10 @@ pub(super) struct Answer {
     /// The client has something that cannot be gone on with.
     closed: bool,
     finished: bool,
+    /// There is more than one answer, of which each has an end of its own.
+    several: bool,
+    /// The client has the event behind which nothing comes.
+    terminated: bool,
     /// Events from the first of a tool call on, until it is whole, and the text among them.
     held: Vec<Bytes>,
     held_bytes: usize,
@@ -67,6 +71,8 @@ impl Answer {
             reasoned: false,
             closed: false,
             finished: false,
+            several: false,
+            terminated: false,
             held: Vec::new(),
             held_bytes: 0,
             held_text: String::new(),
@@ -82,7 +88,7 @@ impl Answer {
 
     /// Whether nothing of it is missing.
     pub(super) fn is_finished(&self) -> bool {
-        self.finished
+        self.finished && !self.several
     }
 
     /// Reads whole events.
@@ -94,6 +100,8 @@ impl Answer {
             if self.is_rest {
                 match piece {
                     Some(piece) => self.read_rest(&data, piece)?,
+                    // It may have been a piece of the answer.
+                    None if !self.finished && data.contains(&b'{') => return Err(UNREADABLE),
                     None => tracing::warn!("left out an event of a stream's rest that cannot be read"),
                 }
                 continue;
@@ -118,6 +126,8 @@ impl Answer {
         };
         self.reasoned |= piece.reasoning;
         self.closed |= piece.other;
+        self.several |= piece.second;
+        self.terminated |= piece.terminal;
         if self.finished || (self.held.is_empty() && !piece.tool_call) {
             self.finished |= piece.finish;
             self.remember(&piece.text);
@@ -162,6 +172,7 @@ impl Answer {
     fn read_rest(&mut self, data: &[u8], piece: Piece) -> Result<(), Misfit> {
         if self.finished {
             // The usage, the terminal event.
+            self.terminated |= piece.terminal;
             return self.tell(data, Retelling { text: None, ..self.usage });
         }
         self.closed |= piece.other;
@@ -219,7 +230,16 @@ impl Answer {
             return false;
         }
         self.release_held();
+        self.terminate();
         true
+    }
+
+    /// Sets the terminal event behind an answer that is whole, if nobody else did.
+    pub(super) fn terminate(&mut self) {
+        if self.is_finished() && !self.terminated {
+            self.terminated = true;
+            self.forward(telling::terminal(self.dialect));
+        }
     }
 
     /// The stream broke. How to ask for the rest of the answer to that request; `None` if that cannot be.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{Request, Response, request::Parts};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
+use sync_wrapper::SyncWrapper;
 use tower::util::Oneshot;
 use tower_service::Service;
 
@@ -53,14 +54,20 @@ where
     asking: Option<Asking<S>>,
     /// What broke the answer first: that is what the client is told, should the rest not come.
     broken: Option<Fault>,
+    /// How often it broke.
+    breaks: usize,
     ending: Ending,
 }
+
+/// How often one answer is gone on with. Failover tries no target twice; another service inside might, and for ever.
+const MOST_BREAKS: usize = 8;
 
 struct Asking<S>
 where
     S: Service<Request<Full<Bytes>>>,
 {
-    call: Pin<Box<Oneshot<S, Request<Full<Bytes>>>>>,
+    // No more than `Send` is asked of the call; the body is `Sync` all the same, as some clients want bodies to be.
+    call: SyncWrapper<Pin<Box<Oneshot<S, Request<Full<Bytes>>>>>>,
     /// How a target was asked that was asked in no other words.
     as_asked: Asked,
 }
@@ -91,6 +98,7 @@ where
             events: EventStream::default(),
             asking: None,
             broken: None,
+            breaks: 0,
             ending: Ending::NotYet,
         };
         RecoveryBody { inner: Some(inner), watch: Some(Box::new(watch)) }
@@ -138,6 +146,7 @@ where
     fn broke(&mut self, fault: Fault) {
         if self.answer.is_finished() {
             // What may still have come is no part of it.
+            self.answer.terminate();
             self.ending = Ending::Cleanly;
             return;
         }
@@ -145,6 +154,10 @@ where
         self.events = EventStream::default();
         tracing::info!(kind = fault.kind().name(), reason = fault.message(), "a stream broke off");
         self.broken.get_or_insert(fault);
+        self.breaks += 1;
+        if self.breaks > MOST_BREAKS {
+            return self.give_up("it broke too often");
+        }
         let Question { parts, body, context, dialect } = &mut *self.question;
         let Some(plan) = self.answer.broke(body) else {
             return self.give_up("what the client has of it cannot be gone on with");
@@ -163,7 +176,7 @@ where
         };
         let mut request = Request::from_parts(parts.clone(), Full::new(continuation.body(Form::AsAsked).clone()));
         request.extensions_mut().insert(context.clone().continuing(continuation));
-        let call = Box::pin(Oneshot::new(self.service.clone(), request));
+        let call = SyncWrapper::new(Box::pin(Oneshot::new(self.service.clone(), request)));
         self.asking = Some(Asking { call, as_asked });
     }
 
@@ -173,7 +186,7 @@ where
         S: Service<Request<Full<Bytes>>, Response = Response<B>>,
     {
         let Some(asking) = &mut self.asking else { return Poll::Ready(None) };
-        let result = ready!(asking.call.as_mut().poll(cx));
+        let result = ready!(asking.call.get_mut().as_mut().poll(cx));
         let as_asked = asking.as_asked;
         self.asking = None;
         let Ok(response) = result else {

@@ -17,7 +17,7 @@ use super::{RecoveryBody, answer, body::Question};
 use crate::{
     BoxError, Dialect, RequestContext, ResponseBody,
     body::{Asker, Collect},
-    dialect,
+    dialect::{self, recovery::Remedy},
 };
 
 pin_project! {
@@ -100,8 +100,8 @@ where
 }
 
 impl Question {
-    /// What has to be kept of a request to ask for the rest of its answer; `None` where that is no stream, or not one of a
-    /// dialect that is known. The request gets a context if it has none.
+    /// What has to be kept of a request to ask for the rest of its answer; `None` where that is no stream, or not one that can be
+    /// gone on with. The request gets a context if it has none.
     fn prepare(parts: &mut Parts, body: &Bytes) -> Result<Option<Box<Question>>, crate::Fault> {
         let context = parts.extensions.remove::<RequestContext>().unwrap_or_default();
         let Some(dialect) = context.dialect().or_else(|| Dialect::from_path(parts.uri.path())) else {
@@ -111,7 +111,9 @@ impl Question {
         let context = dialect::describe(context, dialect, parts.uri.path(), body)?;
         parts.extensions.insert(context.clone());
         let streaming = context.outline().is_some_and(crate::RequestOutline::streaming);
-        let known = streaming && dialect::recovery::is_known(dialect);
+        let known = streaming
+            && dialect::recovery::is_known(dialect)
+            && dialect::recovery::remedy(dialect, body) != Remedy::None;
         Ok(known.then(|| Box::new(Question { parts: parts.clone(), body: body.clone(), context, dialect })))
     }
 }

@@ -33,8 +33,10 @@
 //! Tool calls are held back until they are whole, so that no half of one is joined with another model's. Structured output is
 //! asked for again from its beginning, and passed on only if that is, character by character, what the client has.
 //! Reasoning is not told twice. Answers that cannot be told apart or gone on with (several at once, log probabilities, audio,
-//! refusals) end with the error. To the client all of it is one answer: one id, one finish reason, one usage (whose tokens are
-//! estimated where two answers share them). Both attempts are in the [`AttemptLog`](crate::AttemptLog).
+//! refusals) end with the error. To the client all of it is one answer: one id, one finish reason, one terminal event (set
+//! behind an answer that broke between its finish reason and that), one usage (whose tokens are estimated where two answers share
+//! them). Both attempts are in the [`AttemptLog`](crate::AttemptLog). An answer
+//! that breaks again is gone on with likewise, up to eight times.
 //!
 //! What it does not do: hold back text. Where no client may ever see an answer end in an error, collect it whole instead, at the cost
 //! of the time to its first token.

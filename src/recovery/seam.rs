@@ -154,6 +154,9 @@ fn judge(asked: Asked, delivered: &str, held: &str, over: bool) -> Judgement {
             false => Mismatch("the rest cannot be told from a repetition"),
         };
     }
+    if begins_with_its_first_words(delivered, same) {
+        return Mismatch("the answer began anew and then went another way");
+    }
     if is_preface(delivered, held) || begins_within(delivered, held) {
         return Mismatch("a preface came where the rest was needed");
     }
@@ -166,6 +169,18 @@ fn judge(asked: Asked, delivered: &str, held: &str, over: bool) -> Judgement {
 /// How many bytes the two begin with alike, in whole characters.
 fn common_prefix(one: &str, other: &str) -> usize {
     one.chars().zip(other.chars()).take_while(|(one, other)| one == other).map(|(char, _)| char.len_utf8()).sum()
+}
+
+/// Whether that much of the delivered beginning, said again where the client would read it as one word with its last one, is
+/// a new beginning: its first word, or two of them behind a full stop, where a model may forget the blank.
+fn begins_with_its_first_words(delivered: &str, same: usize) -> bool {
+    let words = delivered[..same].split_inclusive(char::is_whitespace);
+    let whole = words.filter(|word| word.ends_with(char::is_whitespace) && !word.trim().is_empty()).count();
+    match delivered.chars().next_back() {
+        Some(last) if last.is_whitespace() => false,
+        Some(last) if last.is_alphanumeric() => whole >= 1,
+        _ => whole >= 2,
+    }
 }
 
 /// Where the held text begins, without white space with which the delivered text already ends: the request leaves it out

@@ -28,6 +28,10 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html");
 
+/// How long before it is reset a connection rests: a reset destroys what the other side has not read yet, and what comes
+/// before the fault is to be seen.
+const READ_BY: Duration = Duration::from_millis(20);
+
 /// How a request is met.
 #[derive(Debug)]
 enum Reply {
@@ -121,7 +125,7 @@ fn meet(server: &Server, fault: &SimulatedFault, parts: &Parts, body: &Bytes) ->
 
 /// A JSON answer with its fault.
 fn whole(body: Bytes, error: Bytes, fault: &SimulatedFault, style: &StreamStyle) -> Response<Steps> {
-    use StreamFault::{Cut, EndEarly, Error, Malformed, Oversized, Pings, Stall};
+    use StreamFault::{Cut, EndEarly, Error, Garbled, Malformed, Oversized, Pings, Stall};
     let half = body.slice(..body.len() / 2);
     let broken = |end| {
         let steps = Steps { steps: [Step::Send(half.clone()), end].into(), length: None };
@@ -134,7 +138,7 @@ fn whole(body: Bytes, error: Bytes, fault: &SimulatedFault, style: &StreamStyle)
         SimulatedFault::Stall { .. } | SimulatedFault::Stream { fault: Stall | Pings | Oversized, .. } => {
             return broken(Step::Stall);
         }
-        SimulatedFault::EndEarly { .. } | SimulatedFault::Stream { fault: EndEarly | Malformed, .. } => half,
+        SimulatedFault::EndEarly { .. } | SimulatedFault::Stream { fault: EndEarly | Malformed | Garbled, .. } => half,
         SimulatedFault::ErrorFirstEvent
         | SimulatedFault::ErrorMidStream { .. }
         | SimulatedFault::Stream { fault: Error, .. } => error,
@@ -173,6 +177,10 @@ fn stream(events: Events, [error, end]: [Bytes; 2], fault: &SimulatedFault, serv
         if let Some(breakage) = breakage.take_if(|breakage| breakage.before == n) {
             if breakage.half_event {
                 steps.send(event.slice(..event.len() / 2));
+            }
+            if breakage.how == StreamFault::Garbled {
+                steps.send([&event[..event.len() / 2], b"\n\n"].concat().into());
+                continue;
             }
             if !breakage.happens(&mut steps, &error) {
                 break;
@@ -229,7 +237,10 @@ impl Breakage {
     /// Adds what happens; says whether the stream goes on behind it.
     fn happens(&self, steps: &mut Steps, error: &Bytes) -> bool {
         match self.how {
-            StreamFault::Cut => steps.steps.push_back(Step::Reset),
+            StreamFault::Cut => {
+                steps.wait(READ_BY);
+                steps.steps.push_back(Step::Reset);
+            }
             StreamFault::EndEarly => {}
             StreamFault::Stall => steps.steps.push_back(Step::Stall),
             StreamFault::Pings => {
@@ -241,6 +252,8 @@ impl Breakage {
                 steps.send(Bytes::from_static(b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\n\n"));
                 return true;
             }
+            // In the place of an event: nothing besides.
+            StreamFault::Garbled => return true,
             StreamFault::Oversized => {
                 let piece = Bytes::from(vec![b'x'; 1 << 20]);
                 steps.send(Bytes::from_static(b"data: \""));

@@ -56,10 +56,11 @@
 //! | `pings` | nothing but keep-alives |
 //! | `error` | an error event |
 //! | `malformed` | one event that cannot be read, besides the others |
+//! | `garbled` | one event that cannot be read, in the place of the one that is due |
 //! | `oversized` | an event without an end |
 //!
 //! What is unusual and no fault is a [`StreamStyle`]: line ends, a byte order mark, comments, data in several lines, events in
-//! pieces, compression, JSON in the place of a stream, no content type.
+//! pieces, compression, JSON in the place of a stream or the other way about, no content type.
 //!
 //! # Continuing what another began
 //!

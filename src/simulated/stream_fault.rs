@@ -19,6 +19,8 @@ pub enum StreamFault {
     Error,
     /// An event that cannot be read; the others come all the same.
     Malformed,
+    /// The event there cannot be read, for half of it is missing; the others come all the same.
+    Garbled,
     /// An event without an end: 17 MiB of it, and then nothing.
     Oversized,
 }
@@ -45,8 +47,16 @@ pub enum StreamPoint {
 
 impl StreamFault {
     /// Every one.
-    pub const ALL: &'static [Self] =
-        &[Self::Cut, Self::EndEarly, Self::Stall, Self::Pings, Self::Error, Self::Malformed, Self::Oversized];
+    pub const ALL: &'static [Self] = &[
+        Self::Cut,
+        Self::EndEarly,
+        Self::Stall,
+        Self::Pings,
+        Self::Error,
+        Self::Malformed,
+        Self::Garbled,
+        Self::Oversized,
+    ];
 
     /// Its name, as in `stream:cut@in-text`.
     pub const fn name(self) -> &'static str {
@@ -57,6 +67,7 @@ impl StreamFault {
             Self::Pings => "pings",
             Self::Error => "error",
             Self::Malformed => "malformed",
+            Self::Garbled => "garbled",
             Self::Oversized => "oversized",
         }
     }

@@ -28,6 +28,7 @@ pub struct StreamStyle {
     piece: Option<usize>,
     compressed: Option<Compressed>,
     pub(super) json: bool,
+    pub(super) events: bool,
     pub(super) unlabelled: bool,
 }
 
@@ -100,6 +101,13 @@ impl StreamStyle {
     #[must_use]
     pub const fn as_json(mut self) -> Self {
         self.json = true;
+        self
+    }
+
+    /// Answers with a stream though JSON was asked for.
+    #[must_use]
+    pub const fn as_events(mut self) -> Self {
+        self.events = true;
         self
     }
 

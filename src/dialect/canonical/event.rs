@@ -56,3 +56,15 @@ pub(crate) enum Block<'a> {
     /// What only its own dialect knows, whole.
     Native(Raw<'a>),
 }
+
+impl Block<'_> {
+    pub(crate) fn into_owned(self) -> Block<'static> {
+        match self {
+            Block::Text => Block::Text,
+            Block::Refusal => Block::Refusal,
+            Block::Thought => Block::Thought,
+            Block::Call { id, name } => Block::Call { id: id.into_owned(), name: name.into_owned() },
+            Block::Native(raw) => Block::Native(raw.into_owned()),
+        }
+    }
+}

@@ -13,7 +13,6 @@
 //!   block is open at a time. Whoever reads a dialect that lets them overlap puts them in order.
 
 mod answer;
-#[cfg(test)]
 pub(crate) mod collect;
 mod event;
 mod loss;

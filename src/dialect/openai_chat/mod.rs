@@ -1,6 +1,7 @@
 //! OpenAI Chat Completions, and whatever is compatible with it.
 
 pub(crate) mod error;
+pub(crate) mod joined;
 pub(crate) mod recovery;
 pub(crate) mod request;
 pub(crate) mod response;

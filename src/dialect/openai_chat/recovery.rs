@@ -13,6 +13,8 @@ use crate::dialect::{
 /// Where the servers put reasoning.
 const REASONING: [&str; 3] = ["reasoning_content", "reasoning", "reasoning_details"];
 
+pub(crate) const TERMINAL: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
+
 pub(crate) fn piece(data: &[u8]) -> Option<Piece> {
     if data.trim_ascii() == b"[DONE]" {
         return Some(Piece { terminal: true, ..Piece::default() });
@@ -34,6 +36,7 @@ fn read(data: &[u8]) -> Result<Piece, Malformed> {
             _ => {}
         }
     }
+    piece.other |= piece.second;
     Ok(piece)
 }
 
@@ -41,7 +44,7 @@ fn read_choice(choice: &Value<'_>, piece: &mut Piece) -> Result<(), Malformed> {
     for member in choice.members() {
         let (key, value) = member?;
         match &*key {
-            "index" => piece.other |= value.as_u64() != Some(0),
+            "index" => piece.second |= value.as_u64() != Some(0),
             "logprobs" => piece.other |= !value.is_null(),
             "finish_reason" => piece.finish |= value.is_string() && !is_nothing(&value),
             "delta" => {
@@ -158,7 +161,7 @@ fn edited(body: &[u8], mut edits: Vec<(Range<usize>, String)>) -> Bytes {
 
 pub(crate) fn retold(first: &[u8], data: &[u8], how: Retelling<'_>) -> Option<Bytes> {
     if data.trim_ascii() == b"[DONE]" {
-        return Some(Bytes::from_static(b"data: [DONE]\n\n"));
+        return Some(TERMINAL);
     }
     let mut chunk: Json = serde_json::from_slice(data).ok()?;
     let first: Json = serde_json::from_slice(first).ok()?;
@@ -213,7 +216,8 @@ mod tests {
         assert!(delta(r#"{"reasoning_content":"hm"}"#).reasoning);
         assert!(delta(r#"{"tool_calls":[{"index":0}]}"#).tool_call);
         assert!(delta(r#"{"refusal":"no"}"#).other && delta(r#"{"content":[{"type":"x"}]}"#).other);
-        assert!(piece(br#"{"choices":[{"index":1,"delta":{"content":"b"}}]}"#).unwrap().other);
+        let second = piece(br#"{"choices":[{"index":1,"delta":{"content":"b"}}]}"#).unwrap();
+        assert!(second.other && second.second);
         assert!(piece(br#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#).unwrap().finish);
         assert!(piece(br#"{"choices":[],"usage":{"prompt_tokens":1}}"#).unwrap().usage);
         assert!(piece(b"[DONE]").unwrap().terminal && piece(b"{").is_none());

@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
@@ -53,10 +53,17 @@ impl<B> GuardedBody<B> {
         GuardedBody { inner: Decoded::new(inner, None), watch: None }
     }
 
-    pub(super) fn watched(inner: Decoded<B>, supervisor: Supervisor, exchange: Exchange, usage: UsageHandle) -> Self {
+    /// A body that is watched. `silence` is how long its answer has been waited for.
+    pub(super) fn watched(
+        inner: Decoded<B>,
+        supervisor: Supervisor,
+        exchange: Exchange,
+        usage: UsageHandle,
+        silence: IdleTimer,
+    ) -> Self {
         let watch = Watch {
             supervisor,
-            progress: IdleTimer::new(exchange.settings.first_output),
+            progress: silence,
             exchange,
             usage: Some(usage),
             trailers: None,
@@ -72,6 +79,17 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
+    /// All of a stream that was [held](Self::poll_held) until it was whole. Its usage is told by whoever looks into it.
+    pub(super) fn take_whole(&mut self) -> Bytes {
+        let Some(watch) = &mut self.watch else { return Bytes::new() };
+        watch.usage = None;
+        let mut whole = BytesMut::new();
+        while let Some(bytes) = watch.supervisor.take_ready() {
+            whole.extend_from_slice(&bytes);
+        }
+        whole.freeze()
+    }
+
     /// Waits until the answer has begun, or is whole where it is committed only then. Everything that came so far is kept.
     pub(super) fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<Held, Fault>> {
         let Some(watch) = &mut self.watch else { return Poll::Ready(Ok(Held::Stream)) };
@@ -286,6 +304,31 @@ mod tests {
             assert_eq!(now(&mut body).unwrap(), TEXT);
             send(&sender, event);
             assert_eq!(now(&mut body).unwrap(), event);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_head_took_is_no_longer_there_for_the_first_output() {
+        let second = Duration::from_secs(1);
+        for (head_after, message) in [(2, "no progress for 3s"), (4, "no answer within 3s")] {
+            let inner = service_fn(move |_: Request<()>| async move {
+                tokio::time::sleep(second * head_after).await;
+                let silent = StreamBody::new(tokio_stream::pending::<Result<Frame<Bytes>, Infallible>>());
+                Ok::<_, Infallible>(
+                    Response::builder().header("content-type", "text/event-stream").body(silent).unwrap(),
+                )
+            });
+            let outline =
+                crate::dialect::outline(crate::Dialect::OpenAiChat, "", &Bytes::from_static(b"{\"stream\":true}"));
+            let mut request = Request::post("/v1/chat/completions").body(()).unwrap();
+            let context = crate::RequestContext::new().with_outline(outline.unwrap().unwrap());
+            request.extensions_mut().insert(context);
+            let layer = StreamGuardLayer::new().with_commit(Commit::Complete).with_first_output(second * 3);
+            let began = tokio::time::Instant::now();
+            let response = layer.layer(inner).oneshot(request).await.unwrap();
+            let fault = response.extensions().get::<Fault>().unwrap();
+            assert!(fault.kind() == FaultKind::Timeout && fault.message().ends_with(message), "{fault}");
+            assert!((second * 3..second * 3 + Duration::from_millis(10)).contains(&began.elapsed()));
         }
     }
 

@@ -1,6 +1,7 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -9,10 +10,10 @@ use http::{HeaderValue, Response, header, response::Parts};
 use http_body::Body;
 use pin_project_lite::pin_project;
 
-use super::{Exchange, GuardedBody, body::Held, supervisor::Supervisor};
+use super::{Commit, Exchange, GuardedBody, body::Held, supervisor::Supervisor};
 use crate::{
     BoxError, Credentials, Dialect, Fault, FaultKind, ResponseBody, UsageHandle,
-    body::{Coding, Collect, Decoded, UnknownCoding, collect::CollectError},
+    body::{Coding, Collect, Decoded, EventStream, IdleTimer, UnknownCoding, collect::CollectError},
     dialect::{self, Answer, StreamReader},
     provider::{classify, dispatch::Metered},
 };
@@ -20,6 +21,7 @@ use crate::{
 /// How much of an error's body is read.
 const MAX_ERROR: usize = 64 << 10;
 
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
 
 pin_project! {
@@ -36,7 +38,8 @@ pin_project! {
     #[derive(Debug)]
     #[project = StateProjection]
     enum State<F, B> {
-        Waiting { #[pin] future: F },
+        // `silence` bounds a stream that is let through when it is whole: nobody outside sees its first output.
+        Waiting { #[pin] future: F, silence: Option<IdleTimer> },
         Holding { parts: Option<Parts>, body: Option<GuardedBody<B>>, dialect: Dialect },
         Collecting { parts: Option<Parts>, #[pin] body: Collect<Decoded<B>>, what: Collected },
     }
@@ -50,7 +53,8 @@ enum Collected {
 
 impl<F, B> StreamGuardFuture<F, B> {
     pub(super) fn new(future: F, exchange: Exchange) -> Self {
-        StreamGuardFuture { state: State::Waiting { future }, exchange }
+        let silence = exchange.is_held_whole().then(|| IdleTimer::new(exchange.settings.first_output));
+        StreamGuardFuture { state: State::Waiting { future, silence }, exchange }
     }
 }
 
@@ -66,13 +70,28 @@ where
         loop {
             let mut this = self.as_mut().project();
             match this.state.as_mut().project() {
-                StateProjection::Waiting { future } => {
-                    let (mut parts, body) = ready!(future.poll(cx))?.into_parts();
+                StateProjection::Waiting { future, silence } => {
+                    let response = match (future.poll(cx), &mut *silence) {
+                        (Poll::Ready(response), _) => response?,
+                        (Poll::Pending, None) => return Poll::Pending,
+                        (Poll::Pending, Some(silence)) => {
+                            ready!(silence.poll_over(None, cx));
+                            let message = format!("no answer within {:?}", silence.idle());
+                            return Poll::Ready(Ok(this
+                                .exchange
+                                .asker
+                                .failure(Fault::new(FaultKind::Timeout, message))));
+                        }
+                    };
+                    let (mut parts, body) = response.into_parts();
                     this.exchange.note_rate_limits(&mut parts);
                     match next(&parts, this.exchange) {
                         Next::Pass => return Poll::Ready(Ok(pass(parts, body))),
                         Next::Fail(fault) => return Poll::Ready(Ok(this.exchange.asker.failure(fault))),
                         Next::Hold(dialect, coding) => {
+                            if this.exchange.wants_json() {
+                                Arc::make_mut(&mut this.exchange.settings).commit = Commit::Complete;
+                            }
                             let reader = StreamReader::new(dialect, this.exchange.choices());
                             let supervisor = Supervisor::new(reader, &this.exchange.settings)
                                 .with_credentials(this.exchange.credentials().cloned().unwrap_or_default())
@@ -80,7 +99,9 @@ where
                             let usage = UsageHandle::default();
                             parts.extensions.insert(usage.clone());
                             let body = decoded(&mut parts, body, coding);
-                            let body = GuardedBody::watched(body, supervisor, this.exchange.clone(), usage);
+                            let first_output = this.exchange.settings.first_output;
+                            let silence = silence.take().unwrap_or_else(|| IdleTimer::new(first_output));
+                            let body = GuardedBody::watched(body, supervisor, this.exchange.clone(), usage, silence);
                             this.state.set(State::Holding { parts: Some(parts), body: Some(body), dialect });
                         }
                         Next::Collect(what, limit, coding) => {
@@ -92,8 +113,11 @@ where
                 StateProjection::Holding { parts, body, dialect } => {
                     let Some(held) = body else { return Poll::Pending }; // polled after it was ready
                     let held = ready!(held.poll_held(cx));
-                    let (Some(mut parts), Some(body)) = (parts.take(), body.take()) else { return Poll::Pending };
+                    let (Some(mut parts), Some(mut body)) = (parts.take(), body.take()) else { return Poll::Pending };
                     return Poll::Ready(Ok(match held {
+                        Ok(Held::Stream) if this.exchange.wants_json() => {
+                            unstreamed(parts, body.take_whole(), *dialect, this.exchange)
+                        }
                         Ok(Held::Stream) => {
                             // The stream may end with an error, or lose an event that cannot be read.
                             parts.headers.remove(header::CONTENT_LENGTH);
@@ -165,6 +189,25 @@ fn decoded<B>(parts: &mut Parts, body: B, coding: Option<Coding>) -> Decoded<B> 
 
 fn pass<B>(parts: Parts, body: B) -> Response<ResponseBody<GuardedBody<B>>> {
     Response::from_parts(parts, ResponseBody::inner(GuardedBody::unwatched(body)))
+}
+
+/// A stream in the place of an answer in one piece: made one, for a client that expects JSON cannot read it.
+fn unstreamed<B>(
+    mut parts: Parts,
+    stream: Bytes,
+    dialect: Dialect,
+    exchange: &Exchange,
+) -> Response<ResponseBody<GuardedBody<B>>> {
+    let mut events = EventStream::default();
+    let json = dialect::as_answer(dialect, events.events(&stream).map(|(data, _)| data));
+    let Some(json) = json else {
+        let message = "the provider answered with a stream that cannot be made the JSON that was asked for";
+        return exchange.asker.failure(Fault::new(FaultKind::MalformedResponse, message));
+    };
+    tracing::debug!("the provider sent a stream where JSON was asked for");
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(header::CONTENT_TYPE, JSON);
+    answer(parts, Ok(json), dialect, exchange)
 }
 
 /// An answer in one piece: passed on as it is, if it is one, and as a stream if that was asked for.

@@ -36,9 +36,13 @@ use crate::{
 ///   until it is whole, so that this goes for any break.
 /// - Afterwards an error event, a cut, a pause without progress, or an end without a finish reason ends the body with the [`Fault`](crate::Fault) as
 ///   its error, never cleanly. No event waits for the next: only the beginning of one whose end has not come is kept.
+/// - An event that cannot be read is a break too, for it may have been a piece of the answer, without which the others would
+///   read as all of it. What has no brace (`keep-alive`, nothing at all) is no piece in any dialect: it is left out and
+///   reported, and so is anything unreadable, and an error, behind the finish reason: nothing of the answer is missing then.
 /// - An answer in one piece is collected and checked: truncated, empty or HTML is a fault, and so is an error in a 200.
 /// - JSON where a stream was asked for is turned into the stream that says the same (some servers know no streams), for a
-///   client that expects events cannot read it; unless it is an error, or not all there, which is a fault.
+///   client that expects events cannot read it; unless it is an error, or not all there, which is a fault. Likewise a stream
+///   where JSON was asked for, once it is whole.
 /// - An answer that is compressed though it was asked not to be is decompressed: gzip and deflate always, Brotli and
 ///   Zstandard with the features `brotli` and `zstd`.
 /// - An error's body is read (up to 64 KiB), classified by the provider's own words, and passed on with the fault.
@@ -102,8 +106,8 @@ impl StreamGuardLayer {
         self
     }
 
-    /// How long a stream that is let through [when it is whole](Commit::Complete) may be without its first output. Default:
-    /// 60 s. Of one that is let through with that, a timeout around this can see it.
+    /// How long a stream that is let through [when it is whole](Commit::Complete) may be without its first output, from when it
+    /// is asked for. Default: 60 s. Of one that is let through with that, a timeout around this can see it.
     #[must_use]
     pub const fn with_first_output(mut self, first_output: Duration) -> Self {
         self.first_output = first_output;
@@ -218,6 +222,17 @@ impl Exchange {
     fn streaming(&self) -> bool {
         let outline = self.context.as_ref().and_then(RequestContext::outline);
         outline.is_some_and(|outline| outline.streaming())
+    }
+
+    /// Whether the client asked for an answer in one piece.
+    fn wants_json(&self) -> bool {
+        let outline = self.context.as_ref().and_then(RequestContext::outline);
+        outline.is_some_and(|outline| !outline.streaming())
+    }
+
+    /// Whether the answer is a stream that is let through when it is whole.
+    fn is_held_whole(&self) -> bool {
+        self.settings.commit == Commit::Complete && self.streaming()
     }
 
     /// Whether the client asked for a stream that tells its usage.

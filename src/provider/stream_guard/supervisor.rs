@@ -241,6 +241,8 @@ impl Supervisor {
         let was_finished = self.finished;
         let ready = self.ready.len();
         let progress = self.read(rest);
+        // Half an event cannot be read because the stream ended, which is what is told.
+        self.failure.take_if(|fault| fault.kind() == FaultKind::MalformedResponse);
         if !was_finished && !self.finished {
             if progress == Progress::Made {
                 self.forward(Bytes::from_static(b"\n\n"));
@@ -282,11 +284,16 @@ impl Supervisor {
                     self.fail(fault);
                     return progress;
                 }
-                // The answer was whole: what else the provider has to say is between it and the client, but for our key.
-                StreamEvent::Error if !self.credentials.are_in(&data) => {}
+                // It may have been a piece of the answer: without it, what comes behind it would read as all of one.
+                StreamEvent::Malformed if !self.finished && memchr::memchr(b'{', &data).is_some() => {
+                    self.forward(whole.slice(from..place.start));
+                    self.fail(Fault::new(FaultKind::MalformedResponse, "an event of the stream cannot be read"));
+                    return progress;
+                }
+                // An error behind an answer that is whole takes nothing from it, and a client would take it for the answer's; what
+                // has no brace is no piece of an answer in any dialect.
                 StreamEvent::Error | StreamEvent::Malformed => {
-                    // One bad event does not make a bad answer; what it was is lost, and said to be.
-                    tracing::warn!(bytes = place.len(), "left out an event of a stream that cannot be read");
+                    tracing::warn!(bytes = place.len(), "left out an event of a stream that is none of its answer");
                     self.forward(whole.slice(from..place.start));
                     from = place.end;
                 }
@@ -354,10 +361,10 @@ mod tests {
     }
 
     #[test]
-    fn an_error_behind_a_whole_answer_is_passed_on() {
-        let mut supervisor = supervise(&[TEXT, STOP, ERROR]);
+    fn an_error_behind_a_whole_answer_is_left_out() {
+        let mut supervisor = supervise(&[TEXT, STOP, ERROR, "data: [DONE]"]);
         supervisor.end(None);
-        assert_eq!(forwarded(&mut supervisor), format!("{TEXT}\n\n{STOP}\n\n{ERROR}\n\n"));
+        assert_eq!(forwarded(&mut supervisor), format!("{TEXT}\n\n{STOP}\n\ndata: [DONE]\n\n"));
         assert_eq!(supervisor.take_failure(), None);
     }
 
@@ -400,7 +407,8 @@ mod tests {
     #[test]
     fn keep_alives_and_halves_are_no_progress() {
         let mut supervisor = supervise(&[TEXT]);
-        for (bytes, progress) in [(": ping\n\n", Progress::None), ("data: {", Progress::None), ("\n\n", Progress::None)]
+        for (bytes, progress) in
+            [(": ping\n\n", Progress::None), ("data: pi", Progress::None), ("ng\n\n", Progress::None)]
         {
             assert_eq!(supervisor.push(Bytes::from_static(bytes.as_bytes())), progress);
         }
@@ -419,9 +427,21 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_cannot_be_read_is_left_out() {
-        let mut supervisor = supervise(&[ROLE, "data: {\"choices\":[", TEXT]);
-        assert_eq!(forwarded(&mut supervisor), format!("{ROLE}\n\n{TEXT}\n\n"));
+    fn an_event_that_cannot_be_read_is_left_out_only_where_it_cannot_be_a_piece_of_the_answer() {
+        for harmless in ["data: keep-alive", "data:", "data: []", "data: [PING]", "data: \"processing\""] {
+            let mut supervisor = supervise(&[ROLE, harmless, TEXT, harmless, STOP, harmless]);
+            supervisor.end(None);
+            assert_eq!(forwarded(&mut supervisor), format!("{ROLE}\n\n{TEXT}\n\n{STOP}\n\n"), "{harmless}");
+            assert_eq!(supervisor.take_failure(), None);
+        }
+        for piece in ["data: {\"choices\":[", "data: \"choices\":[{\"delta\":{\"content\":\"Ho\"}}]}", "data: [{}"] {
+            let mut supervisor = supervise(&[ROLE, TEXT, piece, TEXT, STOP]);
+            assert_eq!(forwarded(&mut supervisor), format!("{ROLE}\n\n{TEXT}\n\n"), "{piece}");
+            assert_eq!(supervisor.take_failure().unwrap().kind(), FaultKind::MalformedResponse);
+            let mut whole = supervise(&[TEXT, STOP, piece, "data: [DONE]"]);
+            assert_eq!(forwarded(&mut whole), format!("{TEXT}\n\n{STOP}\n\ndata: [DONE]\n\n"));
+            assert_eq!((whole.take_failure(), whole.is_over()), (None, true));
+        }
     }
 
     const USAGE: &str = r#"data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#;

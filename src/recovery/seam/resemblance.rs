@@ -57,7 +57,7 @@ pub(super) fn same_but_for_case(delivered: &str, held: &str, telling: usize) -> 
         exact &= one == other;
         bytes += one.len_utf8();
     }
-    let whole = bytes == delivered.len() && bytes >= telling / 3;
+    let whole = bytes == delivered.len() && delivered.chars().nth(1).is_some();
     if !exact && (bytes >= telling || whole) {
         return Some("the answer began anew in other letters");
     }

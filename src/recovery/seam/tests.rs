@@ -134,3 +134,24 @@ fn another_answer_is_not_the_same_one_again() {
     assert!(join(Asked::Again, r#"{"city":"Par"#, r#"{"city":"Lyon"}"#, 3).is_err());
     assert_eq!(join(Asked::Again, r#"{"city":"Par"#, r#"{"city":"Paris"}"#, 3).as_deref(), Ok(r#"{"city":"Paris"}"#));
 }
+
+#[test]
+fn the_first_words_again_or_in_other_letters_are_no_rest_however_little_was_delivered() {
+    for asked in [Asked::Prefill, Asked::Instruction] {
+        for (delivered, rest) in [
+            ("Am Morgen war der Hafen still. Die Fischer", "Am Morgen lag der Hafen ruhig da. Die Fischer sangen."),
+            ("Am Morgen war der Hafen still.", "Am Morgen lag der Hafen ruhig da."),
+            ("Am", "AM MORGEN WAR DER HAFEN STILL."),
+            ("Am Morgen", "AM MORGEN WAR DER HAFEN STILL."),
+        ] {
+            assert!(join(asked, delivered, rest, 4).is_err(), "{asked:?} {delivered:?} {rest:?}");
+        }
+    }
+    // A list, and a sentence that begins like the first one.
+    for (delivered, rest) in [
+        ("- Wash the red cup, then dry it.\n", "- Wash the blue cup."),
+        ("The bell rang. The gulls left.", " The bell was silent from then on."),
+    ] {
+        assert_eq!(join(Asked::Prefill, delivered, rest, 4), Ok(format!("{delivered}{rest}")));
+    }
+}

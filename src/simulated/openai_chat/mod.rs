@@ -36,7 +36,7 @@ fn healthy(server: &Server, parts: &Parts, body: &Bytes) -> Result<Outcome, ApiE
             let asked = request::parse(body, manner.refuses_prefill)?;
             let answer = Answer::to(&asked, settings, manner.continuation);
             let stamp = render::Stamp::new(server);
-            if asked.stream && !manner.style.json {
+            if (asked.stream && !manner.style.json) || manner.style.events {
                 Rendered::Stream(render::events(&asked, &answer, &stamp, server))
             } else {
                 Rendered::Whole(text(&render::whole(&asked, &answer, &stamp, server)))
