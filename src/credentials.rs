@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use http::{HeaderName, HeaderValue, header};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::Dialect;
+use crate::{Dialect, KeyHeader};
 
 /// What proves to a provider who we are. Cheap to clone; neither `Debug` nor any error shows the key.
 #[derive(Clone, Default)]
@@ -27,28 +27,42 @@ impl Credentials {
         Self::default()
     }
 
+    /// An API key, sent in that header.
+    ///
+    /// # Errors
+    ///
+    /// As [`api_key`](Self::api_key).
+    pub fn in_header(place: KeyHeader, key: SecretString) -> Result<Self, InvalidCredentials> {
+        if key.expose_secret().is_empty() {
+            return Err(InvalidCredentials::Empty);
+        }
+        let plain = || HeaderValue::from_str(key.expose_secret());
+        let (name, value) = match place {
+            KeyHeader::Bearer => {
+                let bearer = SecretString::from(format!("Bearer {}", key.expose_secret()));
+                (header::AUTHORIZATION, HeaderValue::from_str(bearer.expose_secret()))
+            }
+            KeyHeader::ApiKey => (HeaderName::from_static("api-key"), plain()),
+            KeyHeader::XApiKey => (HeaderName::from_static("x-api-key"), plain()),
+            KeyHeader::XGoogApiKey => (HeaderName::from_static("x-goog-api-key"), plain()),
+        };
+        let mut value = value.map_err(|_| InvalidCredentials::NotAHeaderValue)?;
+        value.set_sensitive(true);
+        Ok(Credentials { inner: Some(Arc::new(ApiKey { key, name, value })) })
+    }
+
     /// An API key, sent in the header in which the dialect's providers expect it.
     ///
     /// # Errors
     ///
     /// When the key is empty or has characters that no HTTP header can carry (a line break at its end, most often).
     pub fn api_key(dialect: Dialect, key: SecretString) -> Result<Self, InvalidCredentials> {
-        if key.expose_secret().is_empty() {
-            return Err(InvalidCredentials::Empty);
-        }
-        let (name, value) = match dialect {
-            Dialect::OpenAiChat | Dialect::OpenAiResponses => {
-                let bearer = SecretString::from(format!("Bearer {}", key.expose_secret()));
-                (header::AUTHORIZATION, HeaderValue::from_str(bearer.expose_secret()))
-            }
-            Dialect::AnthropicMessages => {
-                (HeaderName::from_static("x-api-key"), HeaderValue::from_str(key.expose_secret()))
-            }
-            Dialect::Gemini => (HeaderName::from_static("x-goog-api-key"), HeaderValue::from_str(key.expose_secret())),
+        let header = match dialect {
+            Dialect::OpenAiChat | Dialect::OpenAiResponses => KeyHeader::Bearer,
+            Dialect::AnthropicMessages => KeyHeader::XApiKey,
+            Dialect::Gemini => KeyHeader::XGoogApiKey,
         };
-        let mut value = value.map_err(|_| InvalidCredentials::NotAHeaderValue)?;
-        value.set_sensitive(true);
-        Ok(Credentials { inner: Some(Arc::new(ApiKey { key, name, value })) })
+        Self::in_header(header, key)
     }
 
     /// The header that carries them.

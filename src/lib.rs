@@ -110,6 +110,7 @@ mod sync;
 mod target;
 pub mod timeout;
 mod usage;
+mod variant;
 mod window;
 
 pub use attempt::{Attempt, AttemptLog, Outcome, Phase};
@@ -138,3 +139,4 @@ pub use stack::{FailoverService, FailoverStack};
 pub use target::{Dialect, InvalidBaseUrl, InvalidRoute, Provider, Route, Target, TargetId};
 pub use timeout::TimeoutLayer;
 pub use usage::{Usage, UsageHandle};
+pub use variant::{KeyHeader, Variant};

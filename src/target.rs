@@ -1,11 +1,11 @@
 //! Who may answer: dialects, providers, targets and routes.
 
-use std::{collections::BTreeSet, fmt, hash::Hash, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, fmt, hash::Hash, sync::Arc};
 
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 
-use crate::{Capabilities, Credentials};
+use crate::{Capabilities, Credentials, Variant};
 
 /// A wire API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,24 +74,49 @@ pub struct Provider {
     base: BaseUrl,
     credentials: Credentials,
     tags: BTreeSet<Box<str>>,
+    variant: &'static Variant,
 }
 
 impl Provider {
     /// A provider without credentials or tags. `base_url` follows that provider's own SDK
-    /// (`"https://api.openai.com/v1"`, but `"https://api.anthropic.com"`).
+    /// (`"https://api.openai.com/v1"`, but `"https://api.anthropic.com"`). `{model}` in it stands for the target's model:
+    /// `"https://NAME.openai.azure.com/openai/deployments/{model}"`.
     ///
     /// # Errors
     ///
     /// When `base_url` is not an absolute `http` or `https` URL, or has a user, query or fragment.
     pub fn new(name: impl Into<Arc<str>>, dialect: Dialect, base_url: &str) -> Result<Self, InvalidBaseUrl> {
         let base = BaseUrl::parse(base_url)?;
-        Ok(Provider { name: name.into(), dialect, base, credentials: Credentials::none(), tags: BTreeSet::new() })
+        let variant = Variant::of_host(base.authority.host());
+        let credentials = Credentials::none();
+        Ok(Provider { name: name.into(), dialect, base, credentials, tags: BTreeSet::new(), variant })
     }
 
     /// Sets what proves to the provider who we are; see [`Credentials::api_key`].
     #[must_use]
     pub fn with_credentials(mut self, credentials: Credentials) -> Self {
         self.credentials = credentials;
+        self
+    }
+
+    /// Says what is particular about it. Default: what its host is known for.
+    #[must_use]
+    pub fn with_variant(mut self, variant: &'static Variant) -> Self {
+        self.variant = variant;
+        self
+    }
+
+    /// Adds a query parameter to every request: `api-version` for Azure.
+    #[must_use]
+    pub fn with_query(mut self, name: &str, value: &str) -> Self {
+        let encode =
+            |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let pair = format!("{}={}", encode(name), encode(value));
+        let query = match self.base.query.take() {
+            Some(query) => format!("{query}&{pair}"),
+            None => pair,
+        };
+        self.base.query = Some(query.into());
         self
     }
 
@@ -114,25 +139,34 @@ impl Provider {
         self.dialect
     }
 
+    /// What is particular about it.
+    #[must_use]
+    pub fn variant(&self) -> &'static Variant {
+        self.variant
+    }
+
     /// What proves to it who we are.
     #[must_use]
     pub fn credentials(&self) -> &Credentials {
         &self.credentials
     }
 
-    /// Where a client's request for that path and query goes to.
+    /// Where a client's request for that path and query goes to, if that model is to answer.
     ///
     /// OpenAI's base URLs end in their version (`/v1`), which clients send too: it is there once.
-    pub(crate) fn uri(&self, path: &str, query: Option<&str>) -> Result<Uri, http::Error> {
+    pub(crate) fn uri(&self, path: &str, query: Option<&str>, model: Option<&str>) -> Result<Uri, http::Error> {
         let base = &self.base;
+        let prefix = base.prefix_for(model);
+        let both = [base.query.as_deref(), query].into_iter().flatten().collect::<Vec<_>>().join("&");
+        let query = Some(&*both).filter(|query| !query.is_empty());
         let endpoint = match self.dialect {
             Dialect::OpenAiChat | Dialect::OpenAiResponses => strip_version(path),
             Dialect::AnthropicMessages | Dialect::Gemini => without_repeated_version(&base.prefix, path),
         };
         let path_and_query = match query {
-            None if endpoint == CHAT_COMPLETIONS => base.chat_completions.clone(),
-            None => PathAndQuery::try_from(format!("{}{endpoint}", base.prefix))?,
-            Some(query) => PathAndQuery::try_from(format!("{}{endpoint}?{query}", base.prefix))?,
+            None if endpoint == CHAT_COMPLETIONS && !base.names_model => base.chat_completions.clone(),
+            None => PathAndQuery::try_from(format!("{prefix}{endpoint}"))?,
+            Some(query) => PathAndQuery::try_from(format!("{prefix}{endpoint}?{query}"))?,
         };
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(base.scheme.clone());
@@ -141,6 +175,9 @@ impl Provider {
         Ok(Uri::from_parts(parts)?)
     }
 }
+
+/// What stands in a base URL for the model.
+const MODEL: &str = "{model}";
 
 const CHAT_COMPLETIONS: &str = "/chat/completions";
 
@@ -165,6 +202,10 @@ struct BaseUrl {
     authority: Authority,
     /// The path without its last slash; empty for the root.
     prefix: Box<str>,
+    /// Whether the model is to be put into it: Azure's deployments have paths of their own.
+    names_model: bool,
+    /// What every request's query begins with.
+    query: Option<Box<str>>,
     /// The path that nearly every request goes to, so that it need not be put together each time.
     chat_completions: PathAndQuery,
 }
@@ -192,7 +233,19 @@ impl BaseUrl {
         let prefix: Box<str> = path.path().trim_end_matches('/').into();
         let chat_completions = PathAndQuery::try_from(format!("{prefix}{CHAT_COMPLETIONS}"))
             .map_err(|_| invalid("its path is not valid"))?;
-        Ok(BaseUrl { scheme, authority, prefix, chat_completions })
+        let names_model = prefix.contains(MODEL);
+        Ok(BaseUrl { scheme, authority, prefix, names_model, query: None, chat_completions })
+    }
+
+    fn prefix_for(&self, model: Option<&str>) -> Cow<'_, str> {
+        if !self.names_model {
+            return Cow::Borrowed(&self.prefix);
+        }
+        let model =
+            percent_encoding::utf8_percent_encode(model.unwrap_or_default(), percent_encoding::NON_ALPHANUMERIC);
+        // A dot, a dash or an underscore need not be encoded, and are in most models' names.
+        let model = model.to_string().replace("%2E", ".").replace("%2D", "-").replace("%5F", "_");
+        Cow::Owned(self.prefix.replace(MODEL, &model))
     }
 }
 
@@ -430,10 +483,28 @@ mod tests {
             ("http://h", "/v1/embeddings", None, "http://h/embeddings"),
             ("http://h", "/v10/embeddings", None, "http://h/v10/embeddings"),
         ] {
-            assert_eq!(provider(base).uri(path, query).unwrap().to_string(), uri);
+            assert_eq!(provider(base).uri(path, query, None).unwrap().to_string(), uri);
         }
         let anthropic = Provider::new("a", Dialect::AnthropicMessages, "https://api.test").unwrap();
-        assert_eq!(anthropic.uri("/v1/messages", None).unwrap().to_string(), "https://api.test/v1/messages");
+        for base in ["https://api.test", "https://api.test/v1"] {
+            let anthropic = Provider::new("a", Dialect::AnthropicMessages, base).unwrap();
+            let uri = anthropic.uri("/v1/messages", None, None).unwrap();
+            assert_eq!(uri.to_string(), "https://api.test/v1/messages");
+        }
+    }
+
+    #[test]
+    fn azure_and_vertex_have_paths_of_their_own() {
+        let azure =
+            provider("https://x.openai.azure.com/openai/deployments/{model}").with_query("api-version", "2024-10-21");
+        let uri = azure.uri("/v1/chat/completions", None, Some("gpt-4o mini")).unwrap();
+        let expected =
+            "https://x.openai.azure.com/openai/deployments/gpt-4o%20mini/chat/completions?api%2Dversion=2024%2D10%2D21";
+        assert_eq!(uri.to_string(), expected);
+        let base = "https://aiplatform.googleapis.com/v1/projects/p/locations/global/publishers/google";
+        let vertex = Provider::new("v", Dialect::Gemini, base).unwrap();
+        let uri = vertex.uri("/v1beta/models/gemini-2.5-pro:generateContent", Some("alt=sse"), None).unwrap();
+        assert_eq!(uri.to_string(), format!("{base}/models/gemini-2.5-pro:generateContent?alt=sse"));
     }
 
     #[test]

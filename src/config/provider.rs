@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroU32};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{breaker, reader::Table, value::Value};
-use crate::{Credentials, Dialect, Provider, circuit_breaker::CircuitSettings, rate_limit::Limits};
+use crate::{Credentials, Dialect, KeyHeader, Provider, Variant, circuit_breaker::CircuitSettings, rate_limit::Limits};
 
 /// A provider, and the circuits' settings that its targets inherit.
 pub(super) struct ProviderEntry {
@@ -46,6 +46,16 @@ fn read(name: &str, value: Value<'_>, defaults: CircuitSettings) -> Option<Provi
     let base_url = table.take_required("base_url");
     let key = table.take("api_key");
     let tags = table.take_strings("tags").unwrap_or_default();
+    let variants: Vec<_> = Variant::names().collect();
+    let variant = table.take("variant").and_then(|value| value.choice(&variants, &[])).and_then(Variant::from_name);
+    let headers = ["authorization", "api-key", "x-api-key", "x-goog-api-key"];
+    let api_version = table.take("api_version").and_then(|value| value.string().map(str::to_owned));
+    let key_header = table.take("key_header").and_then(|value| value.choice(&headers, &[])).map(|name| match name {
+        "api-key" => KeyHeader::ApiKey,
+        "x-api-key" => KeyHeader::XApiKey,
+        "x-goog-api-key" => KeyHeader::XGoogApiKey,
+        _ => KeyHeader::Bearer,
+    });
     let breaker = breaker::read(&mut table, defaults);
     let mut limit = |name| table.take_u32(name).and_then(NonZeroU32::new);
     let limits = Limits {
@@ -58,22 +68,35 @@ fn read(name: &str, value: Value<'_>, defaults: CircuitSettings) -> Option<Provi
     // Each is read whether or not the others could be: all mistakes at once. What a key or a URL must be like hardly
     // depends on the dialect, so that one that cannot be used is looked over all the same.
     let assumed = dialect.unwrap_or(Dialect::OpenAiChat);
-    let credentials = match key {
-        Some(key) => read_credentials(key, assumed),
-        None => Some(Credentials::none()),
-    };
     let provider = base_url.and_then(|url| {
         let provider = Provider::new(name, assumed, url.string()?);
-        provider.map_err(|error| url.spot().report(error)).ok()
+        let provider = provider.map_err(|error| url.spot().report(error)).ok()?;
+        let provider = match &api_version {
+            Some(version) => provider.with_query("api-version", version),
+            None => provider,
+        };
+        Some(match variant {
+            Some(variant) => provider.with_variant(variant),
+            None => provider,
+        })
     });
+    let usual = provider.as_ref().and_then(|provider| provider.variant().key_header());
+    let credentials = match key {
+        Some(key) => read_credentials(key, assumed, key_header.or(usual)),
+        None => Some(Credentials::none()),
+    };
     dialect?;
     Some(ProviderEntry { provider: provider?.with_credentials(credentials?).with_tags(tags), breaker, limits })
 }
 
-fn read_credentials(value: Value<'_>, dialect: Dialect) -> Option<Credentials> {
+fn read_credentials(value: Value<'_>, dialect: Dialect, header: Option<KeyHeader>) -> Option<Credentials> {
     let spot = value.spot().clone();
     let key = read_key(value)?;
-    Credentials::api_key(dialect, key).map_err(|error| spot.report(error)).ok()
+    let credentials = match header {
+        Some(header) => Credentials::in_header(header, key),
+        None => Credentials::api_key(dialect, key),
+    };
+    credentials.map_err(|error| spot.report(error)).ok()
 }
 
 fn read_key(value: Value<'_>) -> Option<SecretString> {

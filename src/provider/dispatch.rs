@@ -122,7 +122,7 @@ fn upstream_request(request: Request<Full<Bytes>>, meter: bool) -> Result<(Reque
     let (body, metered) = rewritten(whole(body), target, provider, parts.uri.path(), context.as_ref(), meter)?;
     let query = parts.uri.query().and_then(without_key);
     let path = dialect::path_for(provider.dialect(), parts.uri.path(), target.model());
-    parts.uri = provider.uri(&path, query.as_deref()).map_err(|error| {
+    parts.uri = provider.uri(&path, query.as_deref(), target.model()).map_err(|error| {
         let message = format!("the path cannot be put behind the provider's base URL: {error}");
         Fault::new(FaultKind::BadRequest, message).unsent()
     })?;

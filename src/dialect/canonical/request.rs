@@ -1,7 +1,7 @@
 //! What a request says.
 
 use super::{Extras, Losses, Raw, Text};
-use crate::{Capabilities, Dialect};
+use crate::{Capabilities, Dialect, Variant};
 
 /// A request for an answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +78,8 @@ pub(crate) struct Destination<'d> {
     pub(crate) model: Option<&'d str>,
     /// What that model can do, as far as is known.
     pub(crate) capabilities: &'d Capabilities,
+    /// What is particular about its server.
+    pub(crate) variant: &'d Variant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

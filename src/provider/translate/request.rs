@@ -8,7 +8,7 @@ use http_body_util::Full;
 
 use super::Pair;
 use crate::{
-    Attempt, Dialect, Fault, FaultKind, RequestContext, RequestOutline, Target,
+    Attempt, Dialect, Fault, FaultKind, Provider, RequestContext, RequestOutline, Target,
     body::whole,
     dialect::{
         canonical::{Destination, Losses, Text},
@@ -64,7 +64,8 @@ pub(super) fn translated(request: Request<Full<Bytes>>, pair: Pair) -> Result<(R
     request.include_usage = streaming;
     let model = target.model_json().and_then(|json| std::str::from_utf8(json).ok());
     let mut losses = Losses::default();
-    let destination = Destination { model, capabilities: target.capabilities() };
+    let variant = target.provider().map(Provider::variant).unwrap_or_default();
+    let destination = Destination { model, capabilities: target.capabilities(), variant };
     let written = translate::encode_request(pair.provider, &request, destination, &mut losses);
     let name = match target.model() {
         Some(name) => Cow::Borrowed(name),

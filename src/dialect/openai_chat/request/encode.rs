@@ -1,7 +1,9 @@
 //! The canonical form as a chat completion request.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use crate::{
-    Dialect,
+    Dialect, Variant,
     dialect::{
         canonical::{
             Call, Destination, Format, Losses, Media, MediaKind, Part, Raw, Request, Role, Source, Text, Tool,
@@ -17,13 +19,16 @@ pub(crate) fn encode(request: &Request<'_>, destination: Destination<'_>, losses
     if !own {
         request.note_extras(losses);
     }
-    let mut encoder = Encoder { own, request, losses };
+    let variant = if own { None } else { Some(destination.variant) };
+    let mut encoder = Encoder { own, request, variant, losses };
     object(out, |body| encoder.body(body, destination));
 }
 
 struct Encoder<'r> {
     own: bool,
     request: &'r Request<'r>,
+    /// What is particular about the server, where the request is not passed on as the client put it.
+    variant: Option<&'r Variant>,
     losses: &'r mut Losses,
 }
 
@@ -44,15 +49,18 @@ impl Encoder<'_> {
         }
         request.tool_choice.iter().for_each(|choice| self.tool_choice(body, choice));
         // Without tools OpenAI refuses it.
-        if let Some(parallel) = request.parallel_tool_calls.filter(|_| self.own || !request.tools.is_empty()) {
-            body.bool("parallel_tool_calls", parallel);
+        let parallel = request.parallel_tool_calls.filter(|_| self.own || !request.tools.is_empty());
+        if self.takes("parallel_tool_calls", parallel.is_some()) {
+            parallel.into_iter().for_each(|parallel| body.bool("parallel_tool_calls", parallel));
         }
-        request.format.iter().for_each(|format| response_format(body, format));
-        if let Some(reasoning) = request.reasoning {
-            reasoning.as_effort().into_iter().for_each(|effort| body.string("reasoning_effort", effort.name()));
+        request.format.iter().for_each(|format| self.format(body, format));
+        let effort = request.reasoning.and_then(|reasoning| reasoning.as_effort());
+        if self.takes("reasoning_effort", effort.is_some()) {
+            effort.into_iter().for_each(|effort| body.string("reasoning_effort", effort.name()));
         }
         if let Some(most) = request.max_output_tokens {
-            body.number("max_completion_tokens", most);
+            let new = self.variant.is_none_or(|variant| variant.new_token_limit);
+            body.number(if new { "max_completion_tokens" } else { "max_tokens" }, most);
         }
         match &*request.stop {
             [] => {}
@@ -68,21 +76,44 @@ impl Encoder<'_> {
         }
         body.maybe_raw("frequency_penalty", request.frequency_penalty.as_ref());
         body.maybe_raw("presence_penalty", request.presence_penalty.as_ref());
-        body.maybe_raw("seed", request.seed.as_ref());
-        body.maybe_text("user", request.user.as_ref());
-        body.maybe_text("service_tier", request.service_tier.as_ref());
-        body.maybe_text("verbosity", request.verbosity.as_ref());
-        body.maybe_raw("metadata", request.metadata.as_ref());
-        body.maybe_text("prompt_cache_key", request.prompt_cache_key.as_ref());
+        if self.takes("seed", request.seed.is_some()) {
+            body.maybe_raw(self.variant.map_or("seed", |variant| variant.seed), request.seed.as_ref());
+        }
+        for (name, text) in [
+            ("user", &request.user),
+            ("service_tier", &request.service_tier),
+            ("verbosity", &request.verbosity),
+            ("prompt_cache_key", &request.prompt_cache_key),
+        ] {
+            if self.takes(name, text.is_some()) {
+                body.maybe_text(name, text.as_ref());
+            }
+        }
+        if self.takes("metadata", request.metadata.is_some()) {
+            body.maybe_raw("metadata", request.metadata.as_ref());
+        }
         if request.stream {
             body.bool("stream", true);
         }
-        if request.stream && request.include_usage {
+        let refuses_options = self.variant.is_some_and(|variant| variant.refuses("stream_options"));
+        if request.stream && request.include_usage && !refuses_options {
             body.object("stream_options", |options| options.bool("include_usage", true));
         }
         if self.own {
             body.extras(&request.extras);
         }
+    }
+
+    /// Whether the server takes that member; notes it as lost if it does not.
+    fn takes(&mut self, member: &'static str, is_said: bool) -> bool {
+        let refuses = is_said && self.variant.is_some_and(|variant| variant.refuses(member));
+        self.losses.note_if(refuses, member);
+        is_said && !refuses
+    }
+
+    /// A call's id, in the form that the server wants.
+    fn id<'i>(&self, id: &'i Text<'_>) -> Text<'i> {
+        if self.variant.is_some_and(|variant| variant.short_call_ids) { short_id(id) } else { id.borrowed() }
     }
 
     /// One turn, which may be several messages here: each tool's result is one of its own.
@@ -106,6 +137,7 @@ impl Encoder<'_> {
     fn message(&mut self, message: &mut Object<'_>, turn: &Turn<'_>, parts: &[&Part<'_>]) {
         let role = match turn.role {
             Role::System => "system",
+            Role::Developer if self.variant.is_some_and(|variant| !variant.developer_role) => "system",
             Role::Developer => "developer",
             Role::User => "user",
             Role::Assistant => "assistant",
@@ -225,7 +257,7 @@ impl Encoder<'_> {
 
     fn call(&mut self, list: &mut Array<'_>, call: &Call<'_>) {
         list.object(|item| {
-            item.text("id", &call.id);
+            item.text("id", &self.id(&call.id));
             item.string("type", "function");
             item.object("function", |function| {
                 function.text("name", &call.name);
@@ -241,7 +273,7 @@ impl Encoder<'_> {
     fn result(&mut self, messages: &mut Array<'_>, result: &ToolResult<'_>) {
         messages.object(|message| {
             message.string("role", "tool");
-            message.text("tool_call_id", &result.id);
+            message.text("tool_call_id", &self.id(&result.id));
             if self.own {
                 message.maybe_text("name", result.name.as_ref());
             }
@@ -284,6 +316,31 @@ impl Encoder<'_> {
         }
     }
 
+    fn format(&mut self, body: &mut Object<'_>, format: &Format<'_>) {
+        let schemas = self.variant.is_none_or(|variant| variant.json_schema);
+        body.object("response_format", |object| match format {
+            Format::Text => object.string("type", "text"),
+            Format::Json => object.string("type", "json_object"),
+            Format::Schema { .. } if !schemas => {
+                self.losses.note("json_schema");
+                object.string("type", "json_object");
+            }
+            Format::Schema { name, description, schema, strict } => {
+                object.string("type", "json_schema");
+                object.object("json_schema", |inner| {
+                    match name {
+                        Some(name) => inner.text("name", name),
+                        // OpenAI wants one.
+                        None => inner.string("name", "answer"),
+                    }
+                    inner.maybe_text("description", description.as_ref());
+                    inner.raw("schema", schema);
+                    strict.iter().for_each(|strict| inner.bool("strict", *strict));
+                });
+            }
+        });
+    }
+
     fn tool_choice(&mut self, body: &mut Object<'_>, choice: &ToolChoice<'_>) {
         let named = |choice: &mut Object<'_>, name: &Text<'_>| {
             choice.string("type", "function");
@@ -318,24 +375,11 @@ fn is_call(part: &Part<'_>) -> bool {
     }
 }
 
-fn response_format(body: &mut Object<'_>, format: &Format<'_>) {
-    body.object("response_format", |object| match format {
-        Format::Text => object.string("type", "text"),
-        Format::Json => object.string("type", "json_object"),
-        Format::Schema { name, description, schema, strict } => {
-            object.string("type", "json_schema");
-            object.object("json_schema", |inner| {
-                match name {
-                    Some(name) => inner.text("name", name),
-                    // OpenAI wants one.
-                    None => inner.string("name", "answer"),
-                }
-                inner.maybe_text("description", description.as_ref());
-                inner.raw("schema", schema);
-                strict.iter().for_each(|strict| inner.bool("strict", *strict));
-            });
-        }
-    });
+/// Nine letters or digits, the same for the same id: what Mistral takes.
+fn short_id(id: &Text<'_>) -> Text<'static> {
+    let mut hasher = DefaultHasher::new();
+    id.as_escaped().hash(&mut hasher);
+    Text::escaped(format!("{:09x}", hasher.finish() & 0xf_ffff_ffff))
 }
 
 /// A URL, or a `data:` URL with what there is.
@@ -369,7 +413,12 @@ mod tests {
         let request = decode(&text).unwrap();
         let (mut losses, mut out) = (Losses::default(), Vec::new());
         let capabilities = Capabilities::new();
-        encode(&request, Destination { model: None, capabilities: &capabilities }, &mut losses, &mut out);
+        encode(
+            &request,
+            Destination { model: None, capabilities: &capabilities, variant: Default::default() },
+            &mut losses,
+            &mut out,
+        );
         assert!(losses.is_empty(), "{losses:?}");
         serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&out)))
     }
