@@ -24,6 +24,8 @@ pub enum Feature {
     MediaOutput,
     /// A tool that runs at the provider (web search, code execution), or one that takes no JSON.
     ProviderTools,
+    /// Vectors instead of an answer: only OpenAI's APIs, and those that are compatible, give them in this way.
+    Embeddings,
     /// Something that lies with the provider: an earlier answer, a conversation, a file, a cached text, a prompt template.
     StoredAtProvider,
 }
@@ -37,6 +39,7 @@ impl Feature {
         Feature::VideoInput,
         Feature::MediaOutput,
         Feature::ProviderTools,
+        Feature::Embeddings,
         Feature::StoredAtProvider,
     ];
 
@@ -50,6 +53,7 @@ impl Feature {
             Feature::VideoInput => "video_input",
             Feature::MediaOutput => "media_output",
             Feature::ProviderTools => "provider_tools",
+            Feature::Embeddings => "embeddings",
             Feature::StoredAtProvider => "stored_at_provider",
         }
     }
@@ -57,7 +61,12 @@ impl Feature {
     /// Whether a request with it can be told in that dialect when it was made in another one.
     #[must_use]
     pub const fn survives_translation_to(self, dialect: Dialect) -> bool {
-        matches!((self, dialect), (Feature::AudioInput, Dialect::OpenAiChat | Dialect::Gemini))
+        match self {
+            Feature::AudioInput => matches!(dialect, Dialect::OpenAiChat | Dialect::Gemini),
+            // They are the same at all of OpenAI's APIs.
+            Feature::Embeddings => matches!(dialect, Dialect::OpenAiChat | Dialect::OpenAiResponses),
+            _ => false,
+        }
     }
 }
 

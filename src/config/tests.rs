@@ -622,12 +622,12 @@ fn every_dialect_and_what_is_particular_about_a_server_can_be_said() {
          dialect = 'openai-chat'
          base_url = 'https://x.openai.azure.com/openai/deployments/{model}'
          api_version = '2024-10-21'
-         api_key = { env = 'OPENAI_KEY' }
+         api_key = { env = 'OPENAI_API_KEY' }
          [providers.claude]
          dialect = 'anthropic-messages'
          base_url = 'https://api.anthropic.com'
          key_header = 'authorization'
-         api_key = { env = 'OPENAI_KEY' }
+         api_key = { env = 'OPENAI_API_KEY' }
          [providers.local]
          dialect = 'openai-chat'
          base_url = 'http://localhost:11434/v1'

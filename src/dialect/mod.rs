@@ -99,6 +99,7 @@ pub(crate) fn as_answer<'a>(dialect: Dialect, events: impl IntoIterator<Item = C
 /// known of the dialect's requests.
 pub(crate) fn outline(dialect: Dialect, path: &str, body: &Bytes) -> Option<Result<RequestOutline, Fault>> {
     let outline = match dialect {
+        Dialect::OpenAiChat if path.ends_with("/embeddings") => openai_chat::embeddings::outline(body),
         Dialect::OpenAiChat => openai_chat::request::outline(body),
         _ => return None,
     };

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    canonical::{Answer, Destination, Event, Losses, Request, collect::Collector},
+    canonical::{Answer, Destination, Event, Losses, Request, Stops, collect::Collector},
     gemini_path,
     json_scan::Malformed,
     openai_chat,
@@ -66,6 +66,16 @@ pub(crate) fn path(dialect: Dialect, model: &str, stream: bool) -> String {
     }
 }
 
+/// How many stop sequences a target of that dialect takes.
+pub(crate) fn most_stops(dialect: Dialect) -> usize {
+    match dialect {
+        Dialect::OpenAiChat => 4,
+        Dialect::OpenAiResponses => 0,
+        Dialect::AnthropicMessages => usize::MAX,
+        Dialect::Gemini => 5,
+    }
+}
+
 /// Reads a stream's events.
 #[derive(Debug)]
 pub(crate) enum Decoder {
@@ -123,26 +133,50 @@ pub(crate) struct StreamTranslator {
     decoder: Decoder,
     encoder: Encoder,
     losses: Losses,
+    /// Where the target knows no stop sequences, or not so many.
+    stops: Option<Stops>,
+    over: bool,
 }
 
 impl StreamTranslator {
     /// `None` where one of the two is not known.
     pub(crate) fn new(from: Dialect, to: Dialect, include_usage: bool) -> Option<Self> {
         let (decoder, encoder) = (Decoder::new(from)?, Encoder::new(to, include_usage)?);
-        Some(StreamTranslator { decoder, encoder, losses: Losses::default() })
+        Some(StreamTranslator { decoder, encoder, losses: Losses::default(), stops: None, over: false })
+    }
+
+    /// Ends the answer at the first of these.
+    pub(crate) fn with_stops(mut self, stops: Option<Stops>) -> Self {
+        self.stops = stops;
+        self
+    }
+
+    /// Whether nothing more is to be told, though the provider may go on.
+    pub(crate) fn is_over(&self) -> bool {
+        self.stops.as_ref().is_some_and(Stops::found)
     }
 
     /// Appends what tells the event with that data.
     pub(crate) fn event(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
         let data = std::str::from_utf8(data).map_err(|error| Malformed { at: error.valid_up_to() })?;
         let (encoder, losses) = (&mut self.encoder, &mut self.losses);
-        self.decoder.event(data, &mut |event| encoder.event(&event, losses, out))
+        let mut tell = |event: Event<'_>| encoder.event(&event, losses, out);
+        match &mut self.stops {
+            None => self.decoder.event(data, &mut tell),
+            Some(stops) => self.decoder.event(data, &mut |event| stops.event(event, &mut tell)),
+        }
     }
 
     /// Appends what tells the end of a whole answer.
     pub(crate) fn end(&mut self, out: &mut Vec<u8>) {
         let (encoder, losses) = (&mut self.encoder, &mut self.losses);
-        self.decoder.end(&mut |event| encoder.event(&event, losses, out));
+        let mut tell = |event: Event<'_>| encoder.event(&event, losses, out);
+        match &mut self.stops {
+            None => self.decoder.end(&mut tell),
+            Some(stops) if stops.found() && !self.over => tell(Event::Done),
+            Some(stops) => self.decoder.end(&mut |event| stops.event(event, &mut tell)),
+        }
+        self.over = true;
     }
 
     /// What could not be told.

@@ -21,8 +21,9 @@ use crate::{
 const BODY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The paths that are served, as axum writes them.
-pub(super) const PATHS: [&str; 6] = [
+pub(super) const PATHS: [&str; 7] = [
     "/v1/chat/completions",
+    "/v1/embeddings",
     "/v1/responses",
     "/v1/messages",
     // The SDKs differ in which version they ask for.
@@ -34,7 +35,8 @@ pub(super) const PATHS: [&str; 6] = [
 /// Whose endpoint that path is.
 pub(super) fn dialect_of(path: &str) -> Option<Dialect> {
     match path {
-        "/v1/chat/completions" => Some(Dialect::OpenAiChat),
+        // Embeddings are OpenAI's too: errors look the same, and so does the model.
+        "/v1/chat/completions" | "/v1/embeddings" => Some(Dialect::OpenAiChat),
         "/v1/responses" => Some(Dialect::OpenAiResponses),
         "/v1/messages" => Some(Dialect::AnthropicMessages),
         path => {

@@ -18,6 +18,7 @@ mod event;
 mod loss;
 mod request;
 mod sequence;
+mod stops;
 mod text;
 
 pub(crate) use answer::{Answer, Finish, call_id, seconds_now};
@@ -28,4 +29,5 @@ pub(crate) use request::{
     ToolChoice, ToolResult, Turn,
 };
 pub(crate) use sequence::{Key, OutOfOrder, Sequence};
+pub(crate) use stops::Stops;
 pub(crate) use text::{Extras, Raw, Text};

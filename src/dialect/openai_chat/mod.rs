@@ -1,5 +1,6 @@
 //! OpenAI Chat Completions, and whatever is compatible with it.
 
+pub(crate) mod embeddings;
 pub(crate) mod error;
 pub(crate) mod joined;
 pub(crate) mod recovery;

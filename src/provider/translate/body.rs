@@ -53,20 +53,31 @@ impl Translation {
                 let message = format!("an event of the stream cannot be translated: malformed at byte {}", error.at);
                 Fault::new(FaultKind::MalformedResponse, message)
             })?;
+            if self.translator.is_over() {
+                // The provider goes on, but the client asked it not to: whoever polls this drops it now.
+                self.finish(&mut out);
+                break;
+            }
         }
         Ok(out.into())
     }
 
-    /// What is left to say when the answer is whole.
-    fn end(&mut self) -> Result<Bytes, Fault> {
+    fn finish(&mut self, out: &mut Vec<u8>) {
         self.ended = true;
-        let rest = self.events.finish();
-        let mut out = self.read(&rest)?.to_vec();
-        self.translator.end(&mut out);
+        self.translator.end(out);
         let context = &self.exchange.context;
         let target: Option<&Target> = context.target();
         for target in target {
             request::note(self.translator.losses(), context.attempt(), target, self.exchange.pair.turned());
+        }
+    }
+
+    /// What is left to say when the answer is whole.
+    fn end(&mut self) -> Result<Bytes, Fault> {
+        let rest = self.events.finish();
+        let mut out = self.read(&rest)?.to_vec();
+        if !self.ended {
+            self.finish(&mut out);
         }
         Ok(out.into())
     }

@@ -92,7 +92,11 @@ where
                             return Poll::Ready(Ok(failure(parts, fault, *asker)));
                         };
                         retype(&mut parts, "text/event-stream; charset=utf-8");
-                        let body = TranslatedBody::translating(body, translator, (**exchange).clone());
+                        let body = TranslatedBody::translating(
+                            body,
+                            translator.with_stops(exchange.stops()),
+                            (**exchange).clone(),
+                        );
                         return Poll::Ready(Ok(Response::from_parts(parts, ResponseBody::inner(body))));
                     }
                     State::Collecting {
@@ -130,10 +134,11 @@ fn answer<B>(
     let pair = exchange.pair;
     let mut losses = Losses::default();
     let decoded = std::str::from_utf8(&body).ok().and_then(|text| translate::decode_answer(pair.provider, text).ok());
-    let Some(decoded) = decoded else {
+    let Some(mut decoded) = decoded else {
         let fault = Fault::new(FaultKind::MalformedResponse, "the provider's answer cannot be translated");
         return failure(parts, fault, asker);
     };
+    exchange.stops().iter().for_each(|stops| stops.cut(&mut decoded));
     let written = translate::encode_answer(pair.client, &decoded, &mut losses);
     let target: Option<&Target> = exchange.context.target();
     for target in target {

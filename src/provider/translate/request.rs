@@ -11,10 +11,17 @@ use crate::{
     Attempt, Dialect, Fault, FaultKind, Provider, RequestContext, RequestOutline, Target,
     body::whole,
     dialect::{
-        canonical::{Destination, Losses, Text},
+        canonical::{Destination, Losses, Stops, Text},
         gemini_path, translate,
     },
 };
+
+impl Exchange {
+    /// What ends the answer, where the target does not.
+    pub(super) fn stops(&self) -> Option<Stops> {
+        (!self.stops.is_empty()).then(|| Stops::new(&self.stops))
+    }
+}
 
 /// What has to be known when the answer comes.
 #[derive(Clone, Debug)]
@@ -23,6 +30,8 @@ pub(super) struct Exchange {
     pub(super) context: RequestContext,
     pub(super) streaming: bool,
     pub(super) include_usage: bool,
+    /// Stop sequences that the target cannot look out for itself.
+    pub(super) stops: Vec<Text<'static>>,
 }
 
 /// Headers that mean the same in every API, or nothing to any.
@@ -62,6 +71,12 @@ pub(super) fn translated(request: Request<Full<Bytes>>, pair: Pair) -> Result<(R
     let (streaming, include_usage) = (request.stream, request.include_usage);
     // Whoever counts wants it, whether the client does or not.
     request.include_usage = streaming;
+    let most = translate::most_stops(pair.provider);
+    let stops = match request.stop.len() > most {
+        true => request.stop.iter().map(|stop| stop.borrowed().into_owned()).collect(),
+        false => Vec::new(),
+    };
+    request.stop.truncate(most);
     let model = target.model_json().and_then(|json| std::str::from_utf8(json).ok());
     let mut losses = Losses::default();
     let variant = target.provider().map(Provider::variant).unwrap_or_default();
@@ -76,7 +91,7 @@ pub(super) fn translated(request: Request<Full<Bytes>>, pair: Pair) -> Result<(R
     })?;
     parts.headers = common(&parts.headers, pair.provider);
     note(&losses, context.attempt(), target, pair);
-    let exchange = Exchange { pair, context: context.clone(), streaming, include_usage };
+    let exchange = Exchange { pair, context: context.clone(), streaming, include_usage, stops };
     Ok((Request::from_parts(parts, Full::new(written.into())), exchange))
 }
 
