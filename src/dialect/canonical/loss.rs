@@ -75,6 +75,7 @@ const TRANSLATED: &[&str] = &[
     "role",
     "serviceTier",
     "thinkingConfig",
+    "usage",
     "usageMetadata",
 ];
 

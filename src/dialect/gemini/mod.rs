@@ -8,6 +8,8 @@
 
 pub(crate) mod error;
 mod family;
+#[cfg(test)]
+mod grammar;
 mod names;
 #[cfg(test)]
 mod normalised;

@@ -242,6 +242,9 @@ fn every_recorded_chat_can_be_put_so() {
 const NAMED: &[&str] = &[
     "annotations",
     "audio",
+    "cache_control",
+    "thoughtSignature",
+    "name",
     "detail",
     "logit_bias",
     "logprobs",
