@@ -172,6 +172,11 @@ impl Array<'_> {
     pub(crate) fn object(&mut self, members: impl FnOnce(&mut Object<'_>)) {
         object(self.next(), members);
     }
+
+    /// An element that something else writes.
+    pub(crate) fn value(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(self.next());
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use crate::{Dialect, Fault, FaultKind, RequestContext, RequestOutline, Usage, usage::Written};
 
 pub(crate) mod canonical;
+pub(crate) mod gemini;
 pub(crate) mod gemini_path;
 pub(crate) mod json_scan;
 pub(crate) mod json_write;

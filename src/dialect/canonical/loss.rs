@@ -36,11 +36,15 @@ impl Losses {
         }
     }
 
-    /// Notes members that only one dialect knows, by their names where those are known. `null`, `false` and what is empty
-    /// asks for nothing.
+    /// Notes members that only one dialect knows, by their names where those are known. `null`, `false`, what is empty and
+    /// what is so anyway asks for nothing.
     pub(crate) fn extras(&mut self, extras: &Extras<'_>) {
         for (key, value) in extras.iter() {
             if matches!(value.as_str(), "null" | "false" | "[]" | "{}" | "\"\"") {
+                continue;
+            }
+            let usual = USUAL.iter().any(|(name, usual)| key.is(name) && value.as_str().eq_ignore_ascii_case(usual));
+            if usual || TRANSLATED.iter().any(|known| key.is(known)) {
                 continue;
             }
             let known = KNOWN_MEMBERS.iter().find(|known| key.is(known));
@@ -57,25 +61,50 @@ impl Losses {
     }
 }
 
+/// What is so whether it is asked for or not.
+const USUAL: &[(&str, &str)] =
+    &[("n", "1"), ("candidateCount", "1"), ("modalities", r#"["text"]"#), ("responseModalities", r#"["TEXT"]"#)];
+
+/// Members whose meaning the canonical form has elsewhere, kept so that their own dialect gets them back word for word.
+const TRANSLATED: &[&str] = &[
+    "createTime",
+    "finishReason",
+    "functionCallingConfig",
+    "parameters",
+    "responseSchema",
+    "role",
+    "serviceTier",
+    "thinkingConfig",
+    "usage",
+    "usageMetadata",
+];
+
 /// Members that have no place in the canonical form, by name. What a request names itself never becomes a loss's name: a
 /// label of a metric must be one of a known few.
 const KNOWN_MEMBERS: &[&str] = &[
-    "audio",
     "annotations",
+    "audio",
+    "avgLogprobs",
     "background",
     "cache_control",
     "cachedContent",
+    "candidateCount",
+    "citationMetadata",
     "citations",
     "container",
     "context",
     "context_management",
     "conversation",
     "detail",
+    "finishMessage",
+    "groundingMetadata",
+    "imageConfig",
     "include",
     "inference_geo",
     "labels",
     "logit_bias",
     "logprobs",
+    "logprobsResult",
     "mcp_servers",
     "mediaResolution",
     "modalities",
@@ -88,7 +117,11 @@ const KNOWN_MEMBERS: &[&str] = &[
     "prompt",
     "prompt_cache_options",
     "prompt_cache_retention",
+    "promptFeedback",
+    "responseLogprobs",
+    "responseMimeType",
     "responseModalities",
+    "safetyRatings",
     "safetySettings",
     "speechConfig",
     "speed",
@@ -99,6 +132,7 @@ const KNOWN_MEMBERS: &[&str] = &[
     "thoughtSignature",
     "top_logprobs",
     "truncation",
+    "urlContextMetadata",
     "videoMetadata",
     "web_search_options",
 ];
@@ -119,5 +153,16 @@ mod tests {
         losses.note_if(false, "seed");
         let names: Vec<_> = losses.iter().map(|loss| loss.to_string()).collect();
         assert_eq!(names, ["logit_bias", "n", "unknown member"]);
+    }
+
+    #[test]
+    fn what_is_said_elsewhere_or_is_so_anyway_is_no_loss() {
+        let json = br#"{"n":1,"candidateCount":1,"responseModalities":["TEXT"],"thinkingConfig":{"thinkingBudget":0}}"#;
+        let mut extras = Extras::default();
+        let members = Value::whole(json).unwrap().members();
+        members.for_each(|member| member.map(|(key, value)| extras.keep(key, &value)).unwrap());
+        let mut losses = Losses::default();
+        losses.extras(&extras);
+        assert!(losses.is_empty(), "{losses:?}");
     }
 }

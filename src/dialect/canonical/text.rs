@@ -111,8 +111,10 @@ impl<'a> Raw<'a> {
         Value::whole(self.0.as_bytes()).ok()
     }
 
+    /// Whether it is an object to its last byte. What was the text of a string (a call's arguments, which a model may have
+    /// got wrong) is to be asked that before it stands where JSON must.
     pub(crate) fn is_object(&self) -> bool {
-        self.0.trim_start().starts_with('{') && self.value().is_some()
+        self.0.trim_start().starts_with('{') && serde_json::from_str::<&serde_json::value::RawValue>(&self.0).is_ok()
     }
 
     pub(crate) fn into_owned(self) -> Raw<'static> {
@@ -192,6 +194,15 @@ mod tests {
         let text = Text::escaped(r#"{\"a\": \"\\n\"}"#);
         assert_eq!(text.as_json().as_str(), r#"{"a": "\n"}"#);
         assert_eq!(Raw::new(r#"{"a": "\n"}"#).quoted(), text);
+    }
+
+    #[test]
+    fn an_object_is_json_all_through() {
+        for (text, is) in
+            [("{}", true), (r#" {"a":[{"b":1}]}"#, true), ("{a: 1}", false), (r#"{"a":{b}}"#, false), ("[]", false)]
+        {
+            assert_eq!(Raw::new(text).is_object(), is, "{text}");
+        }
     }
 
     #[test]
