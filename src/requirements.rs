@@ -147,6 +147,12 @@ impl Capabilities {
         self.context_window
     }
 
+    /// The most tokens that an answer may have, where known.
+    #[must_use]
+    pub fn max_output_tokens(&self) -> Option<u64> {
+        self.max_output_tokens
+    }
+
     /// Whether it has the ability, as far as is known.
     #[must_use]
     pub fn offers(&self, ability: Ability) -> bool {

@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use crate::{Dialect, Fault, FaultKind, RequestContext, RequestOutline, Usage, usage::Written};
 
+pub(crate) mod anthropic_messages;
 pub(crate) mod canonical;
 pub(crate) mod gemini;
 pub(crate) mod gemini_path;

@@ -22,6 +22,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) finish: Finish<'a>,
     pub(crate) usage: Option<Usage>,
     pub(crate) service_tier: Option<Text<'a>>,
+    /// As a request's: members as its own dialect puts them, of what is said above.
+    pub(crate) own: Extras<'a>,
     pub(crate) extras: Extras<'a>,
     /// Members of what stands around its message: OpenAI's choice, Gemini's candidate.
     pub(crate) candidate_extras: Extras<'a>,
@@ -43,6 +45,7 @@ impl Answer<'_> {
             finish: Finish::Stop,
             usage: None,
             service_tier: None,
+            own: Extras::default(),
             extras: Extras::default(),
             candidate_extras: Extras::default(),
             message_extras: Extras::default(),

@@ -36,6 +36,9 @@ pub(crate) struct Request<'a> {
     pub(crate) stream: bool,
     /// Whether a stream is to tell its usage, in dialects that do so only if asked.
     pub(crate) include_usage: bool,
+    /// Members as its own dialect puts them, of what is said above in all dialects' words: of no use to another, and no
+    /// loss to it.
+    pub(crate) own: Extras<'a>,
     pub(crate) extras: Extras<'a>,
 }
 
@@ -66,6 +69,7 @@ impl Request<'_> {
             prompt_cache_key: None,
             stream: false,
             include_usage: false,
+            own: Extras::default(),
             extras: Extras::default(),
         }
     }

@@ -1,0 +1,175 @@
+//! What a messages request says.
+
+mod conversation;
+pub(crate) mod decode;
+pub(crate) mod encode;
+mod schema;
+mod thinking;
+mod translate;
+
+use bytes::Bytes;
+
+use crate::{
+    Ability, RequestOutline, Requirements,
+    dialect::json_scan::{Malformed, Value, root_members},
+    outline::Metering,
+};
+
+/// One for so many bytes of text: see the [module](crate::dialect#token-estimate).
+const BYTES_PER_TOKEN: u64 = 4;
+/// What an image costs at the least: Anthropic counts a token for 750 pixels, so this is one of 250 by 250.
+const TOKENS_PER_IMAGE: u64 = 85;
+
+pub(crate) fn outline(body: &Bytes) -> Result<RequestOutline, Malformed> {
+    let mut outline = RequestOutline::new(body.clone(), add_requirements);
+    // Every stream tells its usage, asked or not.
+    outline.set_metering(Metering::Asked);
+    for member in root_members(body)? {
+        let (key, value) = member?;
+        match &*key {
+            "model" if value.is_string() => outline.add_model(value.range()),
+            "stream" => outline.set_streaming(value.is_true()),
+            _ => {}
+        }
+    }
+    Ok(outline)
+}
+
+fn add_requirements(body: &[u8], needs: &mut Requirements) {
+    let Ok(members) = root_members(body) else { return };
+    let mut text_bytes = 0;
+    for (key, value) in members.filter_map(Result::ok) {
+        match &*key {
+            "stream" if value.is_true() => needs.abilities.insert(Ability::Streaming),
+            "system" => text_bytes += add_content(&value, needs),
+            "messages" => {
+                let mut begun = false;
+                for message in value.elements().filter_map(Result::ok) {
+                    begun = message.member("role").is_some_and(|role| role.json() == b"\"assistant\"");
+                    text_bytes += message.member("content").map_or(0, |content| add_content(&content, needs));
+                }
+                if begun {
+                    needs.abilities.insert(Ability::Prefill);
+                }
+            }
+            "tools" if value.elements().next().is_some() => {
+                needs.abilities.insert(Ability::Tools);
+                text_bytes += value.json().len() as u64;
+            }
+            // On by default, so only a request that asks for it in so many words is taken to need it.
+            "tool_choice" if value.member("disable_parallel_tool_use").is_some_and(|off| off.json() == b"false") => {
+                needs.abilities.insert(Ability::ParallelTools);
+            }
+            "output_format" if value.is_object() => needs.abilities.insert(Ability::StructuredOutput),
+            "output_config" => {
+                if value.member("format").is_some_and(|format| format.is_object()) {
+                    needs.abilities.insert(Ability::StructuredOutput);
+                }
+                if value.member("effort").is_some_and(|effort| effort.is_string()) {
+                    needs.abilities.insert(Ability::Reasoning);
+                }
+            }
+            "thinking" if value.is_object() && kind(&value) != Some(b"\"disabled\"") => {
+                needs.abilities.insert(Ability::Reasoning);
+            }
+            "max_tokens" => needs.max_output_tokens = needs.max_output_tokens.max(value.as_u64()),
+            _ => {}
+        }
+    }
+    needs.input_tokens += text_bytes / BYTES_PER_TOKEN;
+}
+
+/// What an object says that it is: JSON text.
+fn kind<'a>(value: &Value<'a>) -> Option<&'a [u8]> {
+    Some(value.member("type")?.json())
+}
+
+/// Adds what a message's content needs; returns how many bytes of text it has.
+fn add_content(content: &Value<'_>, needs: &mut Requirements) -> u64 {
+    if content.is_string() {
+        return content.json().len() as u64;
+    }
+    let mut text_bytes = 0;
+    for block in content.elements().filter_map(Result::ok) {
+        match kind(&block) {
+            Some(b"\"image\"") => {
+                needs.abilities.insert(Ability::ImageInput);
+                needs.input_tokens += TOKENS_PER_IMAGE;
+            }
+            Some(b"\"document\"") => match block.member("source").map(|source| (kind(&source), source)) {
+                // That any model can read.
+                Some((Some(b"\"text\"" | b"\"content\""), source)) => text_bytes += source.json().len() as u64,
+                _ => needs.abilities.insert(Ability::DocumentInput),
+            },
+            Some(b"\"tool_result\"") => {
+                text_bytes += block.member("content").map_or(0, |content| add_content(&content, needs));
+            }
+            Some(b"\"tool_use\"") => text_bytes += block.member("input").map_or(0, |input| input.json().len() as u64),
+            _ => text_bytes += block.member("text").map_or(0, |text| text.json().len() as u64),
+        }
+    }
+    text_bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::Abilities;
+
+    fn needs(body: &serde_json::Value) -> Requirements {
+        let mut needs = Requirements::default();
+        add_requirements(body.to_string().as_bytes(), &mut needs);
+        needs
+    }
+
+    #[test]
+    fn the_outline_finds_the_model_and_whether_to_stream() {
+        let body = Bytes::from_static(br#"{"messages":[{"model":"no"}],"model": "claude" ,"stream":true}"#);
+        let found = outline(&body).unwrap();
+        assert_eq!(found.model_json(), Some(&b"\"claude\""[..]));
+        assert!(found.streaming() && found.wants_usage() && !found.needs_metering());
+        for body in ["", "[]", "{\"model\":\"a\""] {
+            assert!(outline(&Bytes::from_static(body.as_bytes())).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn each_feature_that_a_request_uses_is_needed() {
+        use Ability::*;
+        let of = |key: &str, value: serde_json::Value| needs(&json!({ key: value })).abilities;
+        let only = |ability| Abilities::from_iter([ability]);
+        let said = |block: serde_json::Value| of("messages", json!([{"role": "user", "content": [block]}]));
+        assert_eq!(of("stream", true.into()), only(Streaming));
+        assert_eq!(of("tools", json!([{"name": "f"}])), only(Tools));
+        assert_eq!(of("tools", json!([])), Abilities::NONE);
+        assert_eq!(of("tool_choice", json!({"type": "auto", "disable_parallel_tool_use": false})), only(ParallelTools));
+        assert_eq!(of("tool_choice", json!({"type": "auto", "disable_parallel_tool_use": true})), Abilities::NONE);
+        assert_eq!(of("output_config", json!({"format": {"type": "json_schema"}})), only(StructuredOutput));
+        assert_eq!(of("output_format", json!({"type": "json_schema"})), only(StructuredOutput));
+        assert_eq!(of("output_config", json!({"effort": "low"})), only(Reasoning));
+        assert_eq!(of("thinking", json!({"type": "enabled", "budget_tokens": 1024})), only(Reasoning));
+        assert_eq!(of("thinking", json!({"type": "disabled"})), Abilities::NONE);
+        assert_eq!(said(json!({"type": "image", "source": {"type": "url"}})), only(ImageInput));
+        assert_eq!(said(json!({"type": "document", "source": {"type": "base64"}})), only(DocumentInput));
+        assert_eq!(said(json!({"type": "document", "source": {"type": "text", "data": "x"}})), Abilities::NONE);
+        let in_result = json!({"type": "tool_result", "content": [{"type": "image"}]});
+        assert_eq!(said(in_result), only(ImageInput));
+        let begun = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]);
+        assert_eq!(of("messages", begun), only(Prefill));
+    }
+
+    #[test]
+    fn tokens_are_counted_from_text_and_not_from_images() {
+        let body = json!({
+            "max_tokens": 9, "system": "x".repeat(398),
+            "messages": [{"role": "user", "content": [
+                {"type": "text", "text": "y".repeat(398)},
+                {"type": "image", "source": {"type": "base64", "data": "A".repeat(9000)}},
+            ]}],
+        });
+        let needs = needs(&body);
+        assert_eq!((needs.input_tokens, needs.max_output_tokens), (200 + 85, Some(9)));
+    }
+}
