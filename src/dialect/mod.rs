@@ -18,7 +18,6 @@ use crate::{Dialect, Fault, FaultKind, RequestContext, RequestOutline, Usage, us
 pub(crate) mod anthropic_messages;
 pub(crate) mod canonical;
 pub(crate) mod gemini;
-pub(crate) mod gemini_path;
 pub(crate) mod json_scan;
 pub(crate) mod json_write;
 pub(crate) mod openai_chat;
@@ -26,6 +25,25 @@ pub(crate) mod openai_chat;
 pub(crate) mod recorded;
 pub(crate) mod recovery;
 pub(crate) mod translate;
+
+/// Does something with the module of a dialect: they all have the same functions.
+macro_rules! in_dialect {
+    ($dialect:expr, $module:ident => $call:expr, else $other:expr) => {
+        match $dialect {
+            crate::Dialect::OpenAiChat => {
+                use crate::dialect::openai_chat as $module;
+                $call
+            }
+            crate::Dialect::Gemini => {
+                use crate::dialect::gemini as $module;
+                $call
+            }
+            #[allow(unreachable_patterns)]
+            _ => $other,
+        }
+    };
+}
+pub(crate) use in_dialect;
 
 use json_scan::Malformed;
 
@@ -61,18 +79,12 @@ pub(crate) enum Answer {
 
 /// Looks at an answer in one piece.
 pub(crate) fn answer(dialect: Dialect, body: &[u8]) -> Answer {
-    match dialect {
-        Dialect::OpenAiChat => openai_chat::response::answer(body),
-        _ => Answer::Whole(None),
-    }
+    in_dialect!(dialect, module => module::response::answer(body), else Answer::Whole(None))
 }
 
 /// How much a whole answer says, where it does not count itself and its dialect is known.
 pub(crate) fn written(dialect: Dialect, body: &[u8]) -> Option<Written> {
-    match dialect {
-        Dialect::OpenAiChat => Some(openai_chat::response::written(body)),
-        _ => None,
-    }
+    in_dialect!(dialect, module => Some(module::response::written(body)), else None)
 }
 
 /// A whole answer as the stream that a client expects in its place; `None` where it cannot be one.
@@ -102,8 +114,12 @@ pub(crate) fn as_answer<'a>(dialect: Dialect, events: impl IntoIterator<Item = C
 pub(crate) fn outline(dialect: Dialect, path: &str, body: &Bytes) -> Option<Result<RequestOutline, Fault>> {
     let outline = match dialect {
         Dialect::OpenAiChat if path.ends_with("/embeddings") => openai_chat::embeddings::outline(body),
-        Dialect::OpenAiChat => openai_chat::request::outline(body),
-        _ => return None,
+        Dialect::Gemini => gemini::request::outline(body).map(|mut outline| {
+            outline.set_streaming(gemini::request::streams(path));
+            translate::model_of_path(path).into_iter().for_each(|model| outline.set_named(&model));
+            outline
+        }),
+        dialect => in_dialect!(dialect, module => module::request::outline(body), else return None),
     };
     Some(outline.map_err(|Malformed { at }| {
         let message = format!("the request body is not a JSON object: malformed at byte {at}");
@@ -132,6 +148,7 @@ pub(crate) fn describe(
 #[derive(Debug)]
 pub(crate) enum StreamReader {
     OpenAiChat(openai_chat::stream::Reader),
+    Gemini(gemini::stream::Reader),
     /// Of a dialect whose events are not known here: whatever comes is output.
     Other,
 }
@@ -141,6 +158,7 @@ impl StreamReader {
     pub(crate) fn new(dialect: Dialect, choices: u64) -> Self {
         match dialect {
             Dialect::OpenAiChat => StreamReader::OpenAiChat(openai_chat::stream::Reader::new(choices)),
+            Dialect::Gemini => StreamReader::Gemini(gemini::stream::Reader::new(choices)),
             _ => StreamReader::Other,
         }
     }
@@ -149,6 +167,7 @@ impl StreamReader {
     pub(crate) fn event(&mut self, data: &[u8]) -> StreamEvent {
         match self {
             StreamReader::OpenAiChat(reader) => reader.event(data),
+            StreamReader::Gemini(reader) => reader.event(data),
             StreamReader::Other => StreamEvent::Output,
         }
     }
@@ -157,6 +176,7 @@ impl StreamReader {
     pub(crate) fn usage(&self) -> Option<Usage> {
         match self {
             StreamReader::OpenAiChat(reader) => reader.usage(),
+            StreamReader::Gemini(reader) => reader.usage(),
             StreamReader::Other => None,
         }
     }
@@ -165,6 +185,7 @@ impl StreamReader {
     pub(crate) fn written(&self) -> Option<Written> {
         match self {
             StreamReader::OpenAiChat(reader) => Some(reader.written()),
+            StreamReader::Gemini(reader) => Some(reader.written()),
             StreamReader::Other => None,
         }
     }
@@ -173,24 +194,18 @@ impl StreamReader {
 /// The path of a request for a provider of that dialect, which may be the one that names the model there.
 pub(crate) fn path_for<'a>(dialect: Dialect, path: &'a str, model: Option<&str>) -> Cow<'a, str> {
     match (dialect, model) {
-        (Dialect::Gemini, Some(model)) => gemini_path::with_model(path, model),
+        (Dialect::Gemini, Some(model)) => gemini::request::with_model(path, model),
         _ => Cow::Borrowed(path),
     }
 }
 
 /// A fault as the body of an error response.
 pub(crate) fn error_body(dialect: Dialect, fault: &Fault) -> Bytes {
-    match dialect {
-        Dialect::OpenAiChat => openai_chat::error::body(fault),
-        _ => openai_chat::error::body(fault),
-    }
+    in_dialect!(dialect, module => module::error::body(fault), else openai_chat::error::body(fault))
 }
 
 /// A fault as the last event of a stream.
 #[cfg(feature = "gateway")]
 pub(crate) fn error_event(dialect: Dialect, fault: &Fault) -> Bytes {
-    match dialect {
-        Dialect::OpenAiChat => openai_chat::error::event(fault),
-        _ => openai_chat::error::event(fault),
-    }
+    in_dialect!(dialect, module => module::error::event(fault), else openai_chat::error::event(fault))
 }

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::openai_chat;
+use super::{in_dialect, openai_chat};
 use crate::Dialect;
 
 /// What one event brings to an answer.
@@ -60,23 +60,17 @@ pub(crate) fn tokens_of(text: &str) -> u64 {
 
 /// Whether streams of that dialect can be recovered.
 pub(crate) fn is_known(dialect: Dialect) -> bool {
-    dialect == Dialect::OpenAiChat
+    matches!(dialect, Dialect::OpenAiChat | Dialect::Gemini)
 }
 
 /// What the data of an event brings; `None` if it cannot be read.
 pub(crate) fn piece(dialect: Dialect, data: &[u8]) -> Option<Piece> {
-    match dialect {
-        Dialect::OpenAiChat => openai_chat::recovery::piece(data),
-        _ => None,
-    }
+    in_dialect!(dialect, module => module::recovery::piece(data), else None)
 }
 
 /// What may be asked for when the answer to that request breaks off.
 pub(crate) fn remedy(dialect: Dialect, body: &[u8]) -> Remedy {
-    match dialect {
-        Dialect::OpenAiChat => openai_chat::recovery::remedy(body),
-        _ => Remedy::None,
-    }
+    in_dialect!(dialect, module => module::recovery::remedy(body), else Remedy::None)
 }
 
 /// What says that nothing comes behind it.
@@ -89,10 +83,7 @@ pub(crate) fn terminal(dialect: Dialect) -> Bytes {
 
 /// The request for the rest of an answer of which that text was delivered.
 pub(crate) fn rest_request(dialect: Dialect, body: &Bytes, delivered: &str) -> Option<RestRequest> {
-    match dialect {
-        Dialect::OpenAiChat => openai_chat::recovery::rest_request(body, delivered),
-        _ => None,
-    }
+    in_dialect!(dialect, module => module::recovery::rest_request(body, delivered), else None)
 }
 
 /// How an event of the rest is to be changed.
@@ -111,8 +102,5 @@ pub(crate) struct Retelling<'a> {
 /// An event of the rest as one of the answer that broke off; `None` if it cannot be. `first` is the data of the first
 /// event of that answer.
 pub(crate) fn retold(dialect: Dialect, first: &[u8], data: &[u8], how: Retelling<'_>) -> Option<Bytes> {
-    match dialect {
-        Dialect::OpenAiChat => openai_chat::recovery::retold(first, data, how),
-        _ => None,
-    }
+    in_dialect!(dialect, module => module::recovery::retold(first, data, how), else None)
 }

@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::percent_decode_str;
+
 use super::{
     canonical::{Answer, Destination, Event, Losses, Request, Stops, collect::Collector},
-    gemini_path,
+    gemini, in_dialect,
     json_scan::Malformed,
     openai_chat,
 };
@@ -12,15 +14,12 @@ use crate::Dialect;
 
 /// Whether requests and answers of that dialect can be translated.
 pub(crate) fn is_known(dialect: Dialect) -> bool {
-    matches!(dialect, Dialect::OpenAiChat)
+    matches!(dialect, Dialect::OpenAiChat | Dialect::Gemini)
 }
 
 /// Reads a request. Where the dialect says it in the path, the model and whether to stream are still to be filled in.
 pub(crate) fn decode_request(dialect: Dialect, body: &str) -> Result<Request<'_>, Malformed> {
-    match dialect {
-        Dialect::OpenAiChat => openai_chat::request::decode::decode(body),
-        _ => Err(Malformed { at: 0 }),
-    }
+    in_dialect!(dialect, module => module::request::decode::decode(body), else Err(Malformed { at: 0 }))
 }
 
 /// Writes a request.
@@ -31,28 +30,19 @@ pub(crate) fn encode_request(
     losses: &mut Losses,
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
-    match dialect {
-        Dialect::OpenAiChat => openai_chat::request::encode::encode(request, destination, losses, &mut out),
-        _ => {}
-    }
+    in_dialect!(dialect, module => module::request::encode::encode(request, destination, losses, &mut out), else ());
     out
 }
 
 /// Reads an answer in one piece.
 pub(crate) fn decode_answer(dialect: Dialect, body: &str) -> Result<Answer<'_>, Malformed> {
-    match dialect {
-        Dialect::OpenAiChat => openai_chat::response::decode::decode(body),
-        _ => Err(Malformed { at: 0 }),
-    }
+    in_dialect!(dialect, module => module::response::decode::decode(body), else Err(Malformed { at: 0 }))
 }
 
 /// Writes an answer in one piece.
 pub(crate) fn encode_answer(dialect: Dialect, answer: &Answer<'_>, losses: &mut Losses) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
-    match dialect {
-        Dialect::OpenAiChat => openai_chat::response::encode::encode(answer, losses, &mut out),
-        _ => {}
-    }
+    in_dialect!(dialect, module => module::response::encode::encode(answer, losses, &mut out), else ());
     out
 }
 
@@ -62,8 +52,13 @@ pub(crate) fn path(dialect: Dialect, model: &str, stream: bool) -> String {
         Dialect::OpenAiChat => "/v1/chat/completions".to_owned(),
         Dialect::OpenAiResponses => "/v1/responses".to_owned(),
         Dialect::AnthropicMessages => "/v1/messages".to_owned(),
-        Dialect::Gemini => gemini_path::path(model, stream),
+        Dialect::Gemini => gemini::request::path(model, stream),
     }
+}
+
+/// The model that a path names, in the dialect that names it there.
+pub(crate) fn model_of_path(path: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(gemini::request::model_of_path(path)?).decode_utf8().ok()
 }
 
 /// How many stop sequences a target of that dialect takes.
@@ -80,12 +75,14 @@ pub(crate) fn most_stops(dialect: Dialect) -> usize {
 #[derive(Debug)]
 pub(crate) enum Decoder {
     OpenAiChat(openai_chat::stream::decode::Decoder),
+    Gemini(gemini::stream::decode::Decoder),
 }
 
 impl Decoder {
     pub(crate) fn new(dialect: Dialect) -> Option<Self> {
         match dialect {
             Dialect::OpenAiChat => Some(Decoder::OpenAiChat(openai_chat::stream::decode::Decoder::new())),
+            Dialect::Gemini => Some(Decoder::Gemini(gemini::stream::decode::Decoder::new())),
             _ => None,
         }
     }
@@ -94,6 +91,7 @@ impl Decoder {
     fn event(&mut self, data: &str, sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Malformed> {
         match self {
             Decoder::OpenAiChat(decoder) => decoder.event(data, sink),
+            Decoder::Gemini(decoder) => decoder.event(data, sink),
         }
     }
 
@@ -101,6 +99,7 @@ impl Decoder {
     fn end(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
         match self {
             Decoder::OpenAiChat(decoder) => decoder.end(sink),
+            Decoder::Gemini(decoder) => decoder.end(sink),
         }
     }
 }
@@ -109,13 +108,15 @@ impl Decoder {
 #[derive(Debug)]
 pub(crate) enum Encoder {
     OpenAiChat(openai_chat::stream::encode::Encoder),
+    Gemini(gemini::stream::encode::Encoder),
 }
 
 impl Encoder {
     /// For a client that wants to know the usage, or does not, where its dialect leaves it the choice.
-    pub(crate) fn new(dialect: Dialect, include_usage: bool) -> Option<Self> {
+    pub(crate) fn new(dialect: Dialect, usage: bool) -> Option<Self> {
         match dialect {
-            Dialect::OpenAiChat => Some(Encoder::OpenAiChat(openai_chat::stream::encode::Encoder::new(include_usage))),
+            Dialect::OpenAiChat => Some(Encoder::OpenAiChat(openai_chat::stream::encode::Encoder::new(usage))),
+            Dialect::Gemini => Some(Encoder::Gemini(gemini::stream::encode::Encoder::new(usage))),
             _ => None,
         }
     }
@@ -123,6 +124,7 @@ impl Encoder {
     fn event(&mut self, event: &Event<'_>, losses: &mut Losses, out: &mut Vec<u8>) {
         match self {
             Encoder::OpenAiChat(encoder) => encoder.event(event, losses, out),
+            Encoder::Gemini(encoder) => encoder.event(event, losses, out),
         }
     }
 }

@@ -3,6 +3,8 @@
 pub(crate) mod decode;
 pub(crate) mod encode;
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::{
@@ -70,6 +72,12 @@ pub(crate) fn path(model: &str, stream: bool) -> String {
     if !is_resource {
         path.push_str("models/");
     }
+    encode_model(&mut path, model, is_resource);
+    path.push_str(if stream { ":streamGenerateContent?alt=sse" } else { ":generateContent" });
+    path
+}
+
+fn encode_model(path: &mut String, model: &str, is_resource: bool) {
     for byte in model.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => path.push(char::from(byte)),
@@ -77,8 +85,16 @@ pub(crate) fn path(model: &str, stream: bool) -> String {
             _ => path.push_str(&format!("%{byte:02X}")),
         }
     }
-    path.push_str(if stream { ":streamGenerateContent?alt=sse" } else { ":generateContent" });
-    path
+}
+
+/// A request's path with another model in it.
+pub(crate) fn with_model<'p>(path: &'p str, name: &str) -> Cow<'p, str> {
+    let Some((model, method)) = parse(path).filter(|_| !path.contains('?')) else { return Cow::Borrowed(path) };
+    let mut replaced = path[..path.len() - ":".len() - method.len() - model.len()].to_owned();
+    encode_model(&mut replaced, name, false);
+    replaced.push(':');
+    replaced.push_str(method);
+    Cow::Owned(replaced)
 }
 
 pub(crate) fn outline(body: &Bytes) -> Result<RequestOutline, Malformed> {
@@ -194,6 +210,12 @@ mod tests {
             assert_eq!((model_of_path(path), streams(path)), (model, stream), "{path}");
         }
         assert!(wants_events("key=x&alt=sse") && !wants_events("alt=json") && !wants_events(""));
+    }
+
+    #[test]
+    fn a_model_is_replaced_where_it_stands() {
+        assert_eq!(with_model("/v1beta/models/a%2Fb:c:generateContent", "x y"), "/v1beta/models/x%20y:generateContent");
+        assert_eq!(with_model("/v1beta/models", "x"), "/v1beta/models");
     }
 
     #[test]

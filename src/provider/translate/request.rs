@@ -12,7 +12,7 @@ use crate::{
     body::whole,
     dialect::{
         canonical::{Destination, Losses, Stops, Text},
-        gemini_path, translate,
+        translate,
     },
 };
 
@@ -63,7 +63,7 @@ pub(super) fn translated(request: Request<Full<Bytes>>, pair: Pair) -> Result<(R
     let text = std::str::from_utf8(&body).map_err(|error| malformed(error.valid_up_to()))?;
     let mut request = translate::decode_request(pair.client, text).map_err(|error| malformed(error.at))?;
     // Gemini says these in its path.
-    let named_in_path = gemini_path::model(parts.uri.path());
+    let named_in_path = translate::model_of_path(parts.uri.path());
     if request.model.is_none() {
         request.model = named_in_path.as_deref().map(Text::plain);
     }
