@@ -7,15 +7,13 @@ use crate::dialect::canonical::Text;
 /// How long the id of a call may be.
 const MOST: usize = 64;
 
-/// The id of a call in an answer: as it was where that may be, else made from it, or from its place where it has none.
-pub(super) fn of_call<'a>(id: &Text<'a>, answer: &str, place: usize) -> Text<'a> {
-    if is_valid(id.as_escaped()) {
-        return id.clone();
+/// The id of a call in an answer: as it was where that may be, else made from it, or that one where it has none.
+pub(super) fn of_call<'a>(id: &'a Text<'_>, unnamed: impl FnOnce() -> Text<'static>) -> Text<'a> {
+    match id.as_escaped() {
+        "" => unnamed(),
+        id if is_valid(id) => Text::escaped(id),
+        id => Text::escaped(made_from(id)),
     }
-    if id.is_empty() {
-        return Text::escaped(format!("toolu_{:016x}{place:04x}", hash(answer)));
-    }
-    Text::escaped(made_from(id.as_escaped()))
 }
 
 /// The id of an answer: Anthropic's begin like this.
@@ -81,15 +79,15 @@ mod tests {
     #[test]
     fn ids_are_kept_where_they_may_be() {
         for id in ["call_1", "a-B_9", &"x".repeat(64)] {
-            assert_eq!(of_call(&Text::escaped(id), "m", 0).as_escaped(), id);
+            assert_eq!(of_call(&Text::escaped(id), || unreachable!()).as_escaped(), id);
         }
         for id in ["call.1", "é", "a b", "\\u0041", &"x".repeat(65)] {
-            let made = of_call(&Text::escaped(id), "m", 0);
-            assert!(is_valid(made.as_escaped()), "{id}");
-            assert_eq!(made, of_call(&Text::escaped(id), "other", 7), "the same each time");
+            let id = Text::escaped(id);
+            let made = of_call(&id, || unreachable!());
+            assert!(is_valid(made.as_escaped()), "{id:?}");
+            assert_eq!(made, of_call(&id, || unreachable!()), "the same each time");
         }
-        let nameless = |place| of_call(&Text::default(), "m", place);
-        assert!(is_valid(nameless(0).as_escaped()) && nameless(0) != nameless(1));
+        assert_eq!(of_call(&Text::default(), || Text::escaped("call_0")).as_escaped(), "call_0");
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! Anthropic Messages.
 
-pub(crate) mod id;
-pub(crate) mod model;
+pub(crate) mod error;
+mod id;
+mod model;
 pub(crate) mod request;
+pub(crate) mod response;
+pub(crate) mod stream;
+pub(crate) mod usage;

@@ -128,6 +128,7 @@ const KNOWN_MEMBERS: &[&str] = &[
     "speechConfig",
     "speed",
     "status",
+    "stop_details",
     "store",
     "stream_options",
     "system_fingerprint",

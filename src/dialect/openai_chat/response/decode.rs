@@ -25,7 +25,7 @@ pub(crate) fn decode(body: &str) -> Result<Answer<'_>, Malformed> {
             "service_tier" if !value.is_null() => answer.service_tier = Text::of(&value),
             "usage" => {
                 answer.usage = usage::read(&value);
-                answer.extras.keep(key, &value);
+                answer.own.keep(key, &value);
             }
             "choices" => {
                 for (place, choice) in value.elements().enumerate() {

@@ -46,6 +46,7 @@ pub(crate) fn encode(answer: &Answer<'_>, losses: &mut Losses, out: &mut Vec<u8>
             None => {}
         }
         if own {
+            body.extras(&answer.own);
             body.extras(&answer.extras);
         }
     });
