@@ -20,6 +20,7 @@ pub(crate) mod gemini_path;
 pub(crate) mod json_scan;
 pub(crate) mod json_write;
 pub(crate) mod openai_chat;
+pub(crate) mod openai_responses;
 #[cfg(test)]
 pub(crate) mod recorded;
 pub(crate) mod recovery;

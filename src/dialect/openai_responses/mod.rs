@@ -1,0 +1,4 @@
+//! OpenAI Responses, and whatever is compatible with it.
+
+pub(crate) mod request;
+pub(crate) mod usage;
