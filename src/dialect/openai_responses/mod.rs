@@ -1,4 +1,5 @@
 //! OpenAI Responses, and whatever is compatible with it.
 
 pub(crate) mod request;
+pub(crate) mod response;
 pub(crate) mod usage;

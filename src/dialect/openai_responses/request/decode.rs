@@ -19,23 +19,23 @@ use crate::{
 };
 
 /// On a turn: it is the `instructions`.
-pub(super) const INSTRUCTIONS: &str = ".instructions";
+pub(crate) const INSTRUCTIONS: &str = ".instructions";
 /// On a turn: it is all of the input, as one string.
-pub(super) const INPUT: &str = ".input";
+pub(crate) const INPUT: &str = ".input";
 /// On a turn: it is made of items that are no messages.
-pub(super) const ITEMS: &str = ".items";
+pub(crate) const ITEMS: &str = ".items";
 /// On the first text of an assistant's message, or on its turn: there the message begins.
-pub(super) const MESSAGE: &str = ".message";
+pub(crate) const MESSAGE: &str = ".message";
 /// Beside it: its content is one string.
-pub(super) const BARE: &str = ".bare";
+pub(crate) const BARE: &str = ".bare";
 /// Beside it: it has no content.
-pub(super) const EMPTY: &str = ".empty";
+pub(crate) const EMPTY: &str = ".empty";
 /// On a part: its `type`, where that is not the usual one.
-pub(super) const KIND: &str = ".kind";
+pub(crate) const KIND: &str = ".kind";
 /// On a request: it calls the user by the newer name.
-pub(super) const SAFETY_IDENTIFIER: &str = ".safety_identifier";
+pub(crate) const SAFETY_IDENTIFIER: &str = ".safety_identifier";
 /// On a request: which summary of the reasoning it wants.
-pub(super) const SUMMARY: &str = ".summary";
+pub(crate) const SUMMARY: &str = ".summary";
 
 /// Reads a request. What is not as it should be is kept as it is: the provider knows best what to say of it.
 pub(crate) fn decode(body: &str) -> Result<Request<'_>, Malformed> {
@@ -193,6 +193,14 @@ fn add_parts<'a>(turns: &mut Vec<Turn<'a>>, of_the_user: bool, parts: impl IntoI
     }
     turn.parts.extend(parts);
     turns.push(turn);
+}
+
+/// Adds an item of an answer to its parts.
+pub(crate) fn add_output<'a>(parts: &mut Vec<Part<'a>>, item: &Value<'a>) {
+    let mut turns = vec![Turn { parts: std::mem::take(parts), ..Turn::new(Role::Assistant) }];
+    add_item(&mut turns, item);
+    // Whosever they would be in a request, here they are the model's.
+    *parts = turns.into_iter().flat_map(|turn| turn.parts).collect();
 }
 
 /// Adds a message; `None` where it is not as messages are known here.
