@@ -21,6 +21,7 @@ pub(crate) mod gemini;
 pub(crate) mod json_scan;
 pub(crate) mod json_write;
 pub(crate) mod openai_chat;
+pub(crate) mod openai_responses;
 #[cfg(test)]
 pub(crate) mod recorded;
 pub(crate) mod recovery;
@@ -28,22 +29,41 @@ pub(crate) mod translate;
 
 /// Does something with the module of a dialect: they all have the same functions.
 macro_rules! in_dialect {
-    ($dialect:expr, $module:ident => $call:expr, else $other:expr) => {
+    ($dialect:expr, $module:ident => $call:expr) => {
         match $dialect {
             crate::Dialect::OpenAiChat => {
                 use crate::dialect::openai_chat as $module;
+                $call
+            }
+            crate::Dialect::OpenAiResponses => {
+                use crate::dialect::openai_responses as $module;
+                $call
+            }
+            crate::Dialect::AnthropicMessages => {
+                use crate::dialect::anthropic_messages as $module;
                 $call
             }
             crate::Dialect::Gemini => {
                 use crate::dialect::gemini as $module;
                 $call
             }
-            #[allow(unreachable_patterns)]
-            _ => $other,
+        }
+    };
+}
+
+/// Does something with what an enum of dialects holds, whichever it is.
+macro_rules! of_dialect {
+    ($enum:ident, $self:expr, $held:ident => $call:expr) => {
+        match $self {
+            $enum::OpenAiChat($held) => $call,
+            $enum::OpenAiResponses($held) => $call,
+            $enum::AnthropicMessages($held) => $call,
+            $enum::Gemini($held) => $call,
         }
     };
 }
 pub(crate) use in_dialect;
+pub(crate) use of_dialect;
 
 use json_scan::Malformed;
 
@@ -79,12 +99,12 @@ pub(crate) enum Answer {
 
 /// Looks at an answer in one piece.
 pub(crate) fn answer(dialect: Dialect, body: &[u8]) -> Answer {
-    in_dialect!(dialect, module => module::response::answer(body), else Answer::Whole(None))
+    in_dialect!(dialect, module => module::response::answer(body))
 }
 
-/// How much a whole answer says, where it does not count itself and its dialect is known.
-pub(crate) fn written(dialect: Dialect, body: &[u8]) -> Option<Written> {
-    in_dialect!(dialect, module => Some(module::response::written(body)), else None)
+/// How much a whole answer says, for one that does not count itself.
+pub(crate) fn written(dialect: Dialect, body: &[u8]) -> Written {
+    in_dialect!(dialect, module => module::response::written(body))
 }
 
 /// A whole answer as the stream that a client expects in its place; `None` where it cannot be one.
@@ -94,7 +114,7 @@ pub(crate) fn as_stream(dialect: Dialect, body: &[u8], with_usage: bool) -> Opti
         Dialect::OpenAiChat => openai_chat::response::as_stream(body, with_usage),
         _ => {
             let answer = translate::decode_answer(dialect, std::str::from_utf8(body).ok()?).ok()?;
-            translate::as_stream(&answer, dialect, with_usage).map(Bytes::from)
+            Some(translate::as_stream(&answer, dialect, with_usage).into())
         }
     }
 }
@@ -119,7 +139,7 @@ pub(crate) fn outline(dialect: Dialect, path: &str, body: &Bytes) -> Option<Resu
             translate::model_of_path(path).into_iter().for_each(|model| outline.set_named(&model));
             outline
         }),
-        dialect => in_dialect!(dialect, module => module::request::outline(body), else return None),
+        dialect => in_dialect!(dialect, module => module::request::outline(body)),
     };
     Some(outline.map_err(|Malformed { at }| {
         let message = format!("the request body is not a JSON object: malformed at byte {at}");
@@ -148,9 +168,9 @@ pub(crate) fn describe(
 #[derive(Debug)]
 pub(crate) enum StreamReader {
     OpenAiChat(openai_chat::stream::Reader),
+    OpenAiResponses(openai_responses::stream::Reader),
+    AnthropicMessages(anthropic_messages::stream::Reader),
     Gemini(gemini::stream::Reader),
-    /// Of a dialect whose events are not known here: whatever comes is output.
-    Other,
 }
 
 impl StreamReader {
@@ -158,36 +178,25 @@ impl StreamReader {
     pub(crate) fn new(dialect: Dialect, choices: u64) -> Self {
         match dialect {
             Dialect::OpenAiChat => StreamReader::OpenAiChat(openai_chat::stream::Reader::new(choices)),
+            Dialect::OpenAiResponses => StreamReader::OpenAiResponses(openai_responses::stream::Reader::new()),
+            Dialect::AnthropicMessages => StreamReader::AnthropicMessages(anthropic_messages::stream::Reader::new()),
             Dialect::Gemini => StreamReader::Gemini(gemini::stream::Reader::new(choices)),
-            _ => StreamReader::Other,
         }
     }
 
     /// Reads the data of the next event.
     pub(crate) fn event(&mut self, data: &[u8]) -> StreamEvent {
-        match self {
-            StreamReader::OpenAiChat(reader) => reader.event(data),
-            StreamReader::Gemini(reader) => reader.event(data),
-            StreamReader::Other => StreamEvent::Output,
-        }
+        of_dialect!(StreamReader, self, reader => reader.event(data))
     }
 
     /// What the provider says that the answer cost, once it has.
     pub(crate) fn usage(&self) -> Option<Usage> {
-        match self {
-            StreamReader::OpenAiChat(reader) => reader.usage(),
-            StreamReader::Gemini(reader) => reader.usage(),
-            StreamReader::Other => None,
-        }
+        of_dialect!(StreamReader, self, reader => reader.usage())
     }
 
-    /// How much of the answer came, where that can be told.
-    pub(crate) fn written(&self) -> Option<Written> {
-        match self {
-            StreamReader::OpenAiChat(reader) => Some(reader.written()),
-            StreamReader::Gemini(reader) => Some(reader.written()),
-            StreamReader::Other => None,
-        }
+    /// How much of the answer came.
+    pub(crate) fn written(&self) -> Written {
+        of_dialect!(StreamReader, self, reader => reader.written())
     }
 }
 
@@ -201,11 +210,11 @@ pub(crate) fn path_for<'a>(dialect: Dialect, path: &'a str, model: Option<&str>)
 
 /// A fault as the body of an error response.
 pub(crate) fn error_body(dialect: Dialect, fault: &Fault) -> Bytes {
-    in_dialect!(dialect, module => module::error::body(fault), else openai_chat::error::body(fault))
+    in_dialect!(dialect, module => module::error::body(fault))
 }
 
 /// A fault as the last event of a stream.
 #[cfg(feature = "gateway")]
 pub(crate) fn error_event(dialect: Dialect, fault: &Fault) -> Bytes {
-    in_dialect!(dialect, module => module::error::event(fault), else openai_chat::error::event(fault))
+    in_dialect!(dialect, module => module::error::event(fault))
 }

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{in_dialect, openai_chat};
+use super::{gemini, openai_chat};
 use crate::Dialect;
 
 /// What one event brings to an answer.
@@ -65,12 +65,20 @@ pub(crate) fn is_known(dialect: Dialect) -> bool {
 
 /// What the data of an event brings; `None` if it cannot be read.
 pub(crate) fn piece(dialect: Dialect, data: &[u8]) -> Option<Piece> {
-    in_dialect!(dialect, module => module::recovery::piece(data), else None)
+    match dialect {
+        Dialect::OpenAiChat => openai_chat::recovery::piece(data),
+        Dialect::Gemini => gemini::recovery::piece(data),
+        _ => None,
+    }
 }
 
 /// What may be asked for when the answer to that request breaks off.
 pub(crate) fn remedy(dialect: Dialect, body: &[u8]) -> Remedy {
-    in_dialect!(dialect, module => module::recovery::remedy(body), else Remedy::None)
+    match dialect {
+        Dialect::OpenAiChat => openai_chat::recovery::remedy(body),
+        Dialect::Gemini => gemini::recovery::remedy(body),
+        _ => Remedy::None,
+    }
 }
 
 /// What says that nothing comes behind it.
@@ -83,7 +91,11 @@ pub(crate) fn terminal(dialect: Dialect) -> Bytes {
 
 /// The request for the rest of an answer of which that text was delivered.
 pub(crate) fn rest_request(dialect: Dialect, body: &Bytes, delivered: &str) -> Option<RestRequest> {
-    in_dialect!(dialect, module => module::recovery::rest_request(body, delivered), else None)
+    match dialect {
+        Dialect::OpenAiChat => openai_chat::recovery::rest_request(body, delivered),
+        Dialect::Gemini => gemini::recovery::rest_request(body, delivered),
+        _ => None,
+    }
 }
 
 /// How an event of the rest is to be changed.
@@ -102,5 +114,9 @@ pub(crate) struct Retelling<'a> {
 /// An event of the rest as one of the answer that broke off; `None` if it cannot be. `first` is the data of the first
 /// event of that answer.
 pub(crate) fn retold(dialect: Dialect, first: &[u8], data: &[u8], how: Retelling<'_>) -> Option<Bytes> {
-    in_dialect!(dialect, module => module::recovery::retold(first, data, how), else None)
+    match dialect {
+        Dialect::OpenAiChat => openai_chat::recovery::retold(first, data, how),
+        Dialect::Gemini => gemini::recovery::retold(first, data, how),
+        _ => None,
+    }
 }

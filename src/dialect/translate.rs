@@ -5,21 +5,17 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 
 use super::{
+    anthropic_messages,
     canonical::{Answer, Destination, Event, Losses, Request, Stops, collect::Collector},
     gemini, in_dialect,
     json_scan::Malformed,
-    openai_chat,
+    of_dialect, openai_chat, openai_responses,
 };
 use crate::Dialect;
 
-/// Whether requests and answers of that dialect can be translated.
-pub(crate) fn is_known(dialect: Dialect) -> bool {
-    matches!(dialect, Dialect::OpenAiChat | Dialect::Gemini)
-}
-
 /// Reads a request. Where the dialect says it in the path, the model and whether to stream are still to be filled in.
 pub(crate) fn decode_request(dialect: Dialect, body: &str) -> Result<Request<'_>, Malformed> {
-    in_dialect!(dialect, module => module::request::decode::decode(body), else Err(Malformed { at: 0 }))
+    in_dialect!(dialect, module => module::request::decode::decode(body))
 }
 
 /// Writes a request.
@@ -30,19 +26,19 @@ pub(crate) fn encode_request(
     losses: &mut Losses,
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
-    in_dialect!(dialect, module => module::request::encode::encode(request, destination, losses, &mut out), else ());
+    in_dialect!(dialect, module => module::request::encode::encode(request, destination, losses, &mut out));
     out
 }
 
 /// Reads an answer in one piece.
 pub(crate) fn decode_answer(dialect: Dialect, body: &str) -> Result<Answer<'_>, Malformed> {
-    in_dialect!(dialect, module => module::response::decode::decode(body), else Err(Malformed { at: 0 }))
+    in_dialect!(dialect, module => module::response::decode::decode(body))
 }
 
 /// Writes an answer in one piece.
 pub(crate) fn encode_answer(dialect: Dialect, answer: &Answer<'_>, losses: &mut Losses) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
-    in_dialect!(dialect, module => module::response::encode::encode(answer, losses, &mut out), else ());
+    in_dialect!(dialect, module => module::response::encode::encode(answer, losses, &mut out));
     out
 }
 
@@ -75,32 +71,31 @@ pub(crate) fn most_stops(dialect: Dialect) -> usize {
 #[derive(Debug)]
 pub(crate) enum Decoder {
     OpenAiChat(openai_chat::stream::decode::Decoder),
+    OpenAiResponses(openai_responses::stream::decode::Decoder),
+    AnthropicMessages(anthropic_messages::stream::decode::Decoder),
     Gemini(gemini::stream::decode::Decoder),
 }
 
 impl Decoder {
-    pub(crate) fn new(dialect: Dialect) -> Option<Self> {
+    pub(crate) fn new(dialect: Dialect) -> Self {
         match dialect {
-            Dialect::OpenAiChat => Some(Decoder::OpenAiChat(openai_chat::stream::decode::Decoder::new())),
-            Dialect::Gemini => Some(Decoder::Gemini(gemini::stream::decode::Decoder::new())),
-            _ => None,
+            Dialect::OpenAiChat => Decoder::OpenAiChat(openai_chat::stream::decode::Decoder::new()),
+            Dialect::OpenAiResponses => Decoder::OpenAiResponses(openai_responses::stream::decode::Decoder::new()),
+            Dialect::AnthropicMessages => {
+                Decoder::AnthropicMessages(anthropic_messages::stream::decode::Decoder::new())
+            }
+            Dialect::Gemini => Decoder::Gemini(gemini::stream::decode::Decoder::new()),
         }
     }
 
     /// Reads the data of an event.
-    fn event(&mut self, data: &str, sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Malformed> {
-        match self {
-            Decoder::OpenAiChat(decoder) => decoder.event(data, sink),
-            Decoder::Gemini(decoder) => decoder.event(data, sink),
-        }
+    pub(crate) fn event(&mut self, data: &str, sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Malformed> {
+        of_dialect!(Decoder, self, decoder => decoder.event(data, sink))
     }
 
     /// The stream ended, and its answer is whole.
-    fn end(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
-        match self {
-            Decoder::OpenAiChat(decoder) => decoder.end(sink),
-            Decoder::Gemini(decoder) => decoder.end(sink),
-        }
+    pub(crate) fn end(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
+        of_dialect!(Decoder, self, decoder => decoder.end(sink));
     }
 }
 
@@ -108,24 +103,26 @@ impl Decoder {
 #[derive(Debug)]
 pub(crate) enum Encoder {
     OpenAiChat(openai_chat::stream::encode::Encoder),
+    OpenAiResponses(openai_responses::stream::encode::Encoder),
+    AnthropicMessages(anthropic_messages::stream::encode::Encoder),
     Gemini(gemini::stream::encode::Encoder),
 }
 
 impl Encoder {
     /// For a client that wants to know the usage, or does not, where its dialect leaves it the choice.
-    pub(crate) fn new(dialect: Dialect, usage: bool) -> Option<Self> {
+    pub(crate) fn new(dialect: Dialect, usage: bool) -> Self {
         match dialect {
-            Dialect::OpenAiChat => Some(Encoder::OpenAiChat(openai_chat::stream::encode::Encoder::new(usage))),
-            Dialect::Gemini => Some(Encoder::Gemini(gemini::stream::encode::Encoder::new(usage))),
-            _ => None,
+            Dialect::OpenAiChat => Encoder::OpenAiChat(openai_chat::stream::encode::Encoder::new(usage)),
+            Dialect::OpenAiResponses => Encoder::OpenAiResponses(openai_responses::stream::encode::Encoder::new(usage)),
+            Dialect::AnthropicMessages => {
+                Encoder::AnthropicMessages(anthropic_messages::stream::encode::Encoder::new(usage))
+            }
+            Dialect::Gemini => Encoder::Gemini(gemini::stream::encode::Encoder::new(usage)),
         }
     }
 
-    fn event(&mut self, event: &Event<'_>, losses: &mut Losses, out: &mut Vec<u8>) {
-        match self {
-            Encoder::OpenAiChat(encoder) => encoder.event(event, losses, out),
-            Encoder::Gemini(encoder) => encoder.event(event, losses, out),
-        }
+    pub(crate) fn event(&mut self, event: &Event<'_>, losses: &mut Losses, out: &mut Vec<u8>) {
+        of_dialect!(Encoder, self, encoder => encoder.event(event, losses, out));
     }
 }
 
@@ -141,10 +138,9 @@ pub(crate) struct StreamTranslator {
 }
 
 impl StreamTranslator {
-    /// `None` where one of the two is not known.
-    pub(crate) fn new(from: Dialect, to: Dialect, include_usage: bool) -> Option<Self> {
-        let (decoder, encoder) = (Decoder::new(from)?, Encoder::new(to, include_usage)?);
-        Some(StreamTranslator { decoder, encoder, losses: Losses::default(), stops: None, over: false })
+    pub(crate) fn new(from: Dialect, to: Dialect, include_usage: bool) -> Self {
+        let (decoder, encoder) = (Decoder::new(from), Encoder::new(to, include_usage));
+        StreamTranslator { decoder, encoder, losses: Losses::default(), stops: None, over: false }
     }
 
     /// Ends the answer at the first of these.
@@ -188,15 +184,15 @@ impl StreamTranslator {
 }
 
 /// A whole answer as the stream that says the same, in the same dialect or another.
-pub(crate) fn as_stream(answer: &Answer<'_>, dialect: Dialect, include_usage: bool) -> Option<Vec<u8>> {
-    let (mut encoder, mut losses, mut out) = (Encoder::new(dialect, include_usage)?, Losses::default(), Vec::new());
+pub(crate) fn as_stream(answer: &Answer<'_>, dialect: Dialect, include_usage: bool) -> Vec<u8> {
+    let (mut encoder, mut losses, mut out) = (Encoder::new(dialect, include_usage), Losses::default(), Vec::new());
     answer.replay(&mut |event| encoder.event(&event, &mut losses, &mut out));
-    Some(out)
+    out
 }
 
 /// A stream that is all there as the answer in one piece that says the same.
 pub(crate) fn joined<'a>(dialect: Dialect, events: impl IntoIterator<Item = Cow<'a, [u8]>>) -> Option<Vec<u8>> {
-    let (mut decoder, mut collector) = (Decoder::new(dialect)?, Collector::new(dialect));
+    let (mut decoder, mut collector) = (Decoder::new(dialect), Collector::new(dialect));
     let mut sink = |event: Event<'_>| collector.event(event);
     for data in events {
         decoder.event(std::str::from_utf8(&data).ok()?, &mut sink).ok()?;

@@ -134,36 +134,65 @@ impl<'a> Raw<'a> {
 
 /// Members that only one dialect knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Extras<'a>(Vec<(Text<'a>, Raw<'a>)>);
+pub(crate) struct Extras<'a> {
+    members: Vec<(Text<'a>, Raw<'a>)>,
+    /// How the dialect laid it out: an item's id, whether a text stood alone, what an answer repeats of its request. The
+    /// same dialect writes it back; no other one loses anything by it, so it is never a loss.
+    asides: Vec<(Text<'a>, Raw<'a>)>,
+}
 
 impl<'a> Extras<'a> {
     /// Keeps a member. `null` says nothing in any dialect, but it is kept: the same dialect gets it back.
     pub(crate) fn keep(&mut self, key: Cow<'a, str>, value: &Value<'a>) {
         let Some(value) = Raw::of(value) else { return };
-        let key = match key {
-            Cow::Borrowed(key) if !key.contains(['"', '\\']) && !key.contains(char::is_control) => Text::escaped(key),
-            key => Text::plain(&key),
-        };
-        self.0.push((key, value));
+        self.members.push((key_text(key), value));
+    }
+
+    /// Keeps a member that says nothing outside of its dialect.
+    pub(crate) fn keep_aside(&mut self, key: Cow<'a, str>, value: &Value<'a>) {
+        let Some(value) = Raw::of(value) else { return };
+        self.asides.push((key_text(key), value));
+    }
+
+    /// Remembers something of the layout that is no member.
+    pub(crate) fn mark(&mut self, name: &'static str) {
+        self.asides.push((Text::escaped(name), Raw::new("true")));
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.members.is_empty()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Text<'a>, &Raw<'a>)> {
-        self.0.iter().map(|(key, value)| (key, value))
+        self.members.iter().map(|(key, value)| (key, value))
+    }
+
+    /// What says nothing outside of its dialect, marks included.
+    pub(crate) fn asides(&self) -> impl Iterator<Item = (&Text<'a>, &Raw<'a>)> {
+        self.asides.iter().map(|(key, value)| (key, value))
+    }
+
+    /// What was kept aside by that name, or marked.
+    pub(crate) fn aside(&self, name: &str) -> Option<&Raw<'a>> {
+        self.asides.iter().rev().find(|(key, _)| key.is(name)).map(|(_, value)| value)
     }
 
     /// The last one of that name.
     pub(crate) fn get(&self, key: &str) -> Option<&Raw<'a>> {
-        self.0.iter().rev().find(|(name, _)| name.is(key)).map(|(_, value)| value)
+        self.members.iter().rev().find(|(name, _)| name.is(key)).map(|(_, value)| value)
     }
 
     /// Takes out whatever has that name.
     pub(crate) fn take(&mut self, key: &str) -> Option<Raw<'a>> {
-        let at = self.0.iter().rposition(|(name, _)| name.is(key))?;
-        Some(self.0.remove(at).1)
+        let at = self.members.iter().rposition(|(name, _)| name.is(key))?;
+        Some(self.members.remove(at).1)
+    }
+}
+
+fn key_text(key: Cow<'_, str>) -> Text<'_> {
+    match key {
+        Cow::Borrowed(key) if !key.contains(['"', '\\']) && !key.contains(char::is_control) => Text::escaped(key),
+        key => Text::plain(&key),
     }
 }
 
@@ -213,5 +242,9 @@ mod tests {
         assert_eq!(extras.get("a").unwrap().as_str(), "3");
         assert_eq!(extras.take("a").unwrap().as_str(), "3");
         assert_eq!(extras.iter().map(|(key, _)| key.decoded().into_owned()).collect::<Vec<_>>(), ["a", "b\n"]);
+        extras.keep_aside("id".into(), &Value::whole(b"7").unwrap());
+        extras.mark(".bare");
+        assert_eq!((extras.aside("id").unwrap().as_str(), extras.get("id")), ("7", None));
+        assert!(extras.aside(".bare").is_some() && extras.iter().count() == 2 && extras.asides().count() == 2);
     }
 }

@@ -28,7 +28,7 @@ fn kind(fault: &Fault) -> &'static str {
     }
 }
 
-fn code(fault: &Fault) -> &str {
+pub(crate) fn code(fault: &Fault) -> &str {
     match fault.refusal() {
         Some(Refusal::Unmet(_)) => "no_capable_target",
         Some(Refusal::CircuitOpen { .. }) => "circuit_open",

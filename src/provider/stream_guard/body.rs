@@ -175,7 +175,7 @@ impl Watch {
     /// Says what the answer cost, once, if it has begun: of one that broke before that, nobody knows.
     fn settle(&mut self) {
         let Some(handle) = self.usage.take() else { return };
-        let estimate = || self.exchange.estimate(self.supervisor.written()?);
+        let estimate = || self.exchange.estimate(self.supervisor.written());
         let known = self.supervisor.usage();
         let usage = if self.supervisor.is_committed() { known.or_else(estimate) } else { known };
         if let Some(usage) = usage {

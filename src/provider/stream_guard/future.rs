@@ -221,7 +221,7 @@ fn answer<B>(
     let fault = match body {
         Ok(body) => match dialect::answer(dialect, &body) {
             Answer::Whole(usage) => {
-                let usage = usage.or_else(|| exchange.estimate(dialect::written(dialect, &body)?));
+                let usage = usage.or_else(|| exchange.estimate(dialect::written(dialect, &body)));
                 usage.into_iter().for_each(|usage| exchange.spend(usage));
                 parts.extensions.insert(UsageHandle::of(usage));
                 if !exchange.streaming() {

@@ -110,8 +110,8 @@ impl Supervisor {
         self.reader.usage()
     }
 
-    /// How much of the answer came, where that can be told.
-    pub(super) fn written(&self) -> Option<Written> {
+    /// How much of the answer came.
+    pub(super) fn written(&self) -> Written {
         self.reader.written()
     }
 

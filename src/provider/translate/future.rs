@@ -86,11 +86,6 @@ where
                     if exchange.streaming {
                         let pair = exchange.pair;
                         let translator = StreamTranslator::new(pair.provider, pair.client, exchange.include_usage);
-                        let Some(translator) = translator else {
-                            let message = "the answer's dialect cannot be translated";
-                            let fault = Fault::new(FaultKind::MalformedResponse, message);
-                            return Poll::Ready(Ok(failure(parts, fault, *asker)));
-                        };
                         retype(&mut parts, "text/event-stream; charset=utf-8");
                         let body = TranslatedBody::translating(
                             body,

@@ -19,7 +19,7 @@ use http_body_util::Full;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{BoxError, RequestContext, ResponseBody, Target, body::Asker, dialect::translate};
+use crate::{BoxError, RequestContext, ResponseBody, Target, body::Asker};
 
 /// Translates requests into the dialect of their [`Target`]'s provider, and its answers back: the outermost part of a
 /// [`ProviderLayer`](super::ProviderLayer).
@@ -98,7 +98,6 @@ impl Pair {
         let context = RequestContext::of(request.extensions())?;
         let provider = context.target().and_then(Target::provider)?.dialect();
         let client = crate::Dialect::from_path(request.uri().path())?;
-        let known = translate::is_known(client) && translate::is_known(provider);
-        (client != provider && known).then_some(Pair { client, provider })
+        (client != provider).then_some(Pair { client, provider })
     }
 }

@@ -1,0 +1,180 @@
+//! What a request for a response says.
+
+pub(crate) mod decode;
+pub(crate) mod encode;
+#[cfg(test)]
+mod round_trip;
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use crate::{
+    Ability, RequestOutline, Requirements,
+    dialect::json_scan::{Malformed, Value, root_members},
+    outline::Metering,
+};
+
+/// One for so many bytes of text: see the [module](crate::dialect#token-estimate).
+const BYTES_PER_TOKEN: u64 = 4;
+/// What an image costs at the least (OpenAI's price for one at low detail).
+const TOKENS_PER_IMAGE: u64 = 85;
+
+pub(crate) fn outline(body: &Bytes) -> Result<RequestOutline, Malformed> {
+    let mut outline = RequestOutline::new(body.clone(), add_requirements);
+    // Every stream tells its usage, unasked.
+    outline.set_metering(Metering::Asked);
+    for member in root_members(body)? {
+        let (key, value) = member?;
+        match &*key {
+            "model" if value.is_string() => outline.add_model(value.range()),
+            "stream" => outline.set_streaming(value.is_true()),
+            _ => {}
+        }
+    }
+    Ok(outline)
+}
+
+fn add_requirements(body: &[u8], needs: &mut Requirements) {
+    let Ok(members) = root_members(body) else { return };
+    let mut text_bytes = 0;
+    for (key, value) in members.filter_map(Result::ok) {
+        match &*key {
+            "stream" if value.is_true() => needs.abilities.insert(Ability::Streaming),
+            "instructions" | "input" if value.is_string() => text_bytes += value.json().len() as u64,
+            "input" => {
+                for item in value.elements().filter_map(Result::ok) {
+                    text_bytes += add_item(&item, needs);
+                }
+            }
+            "tools" if value.elements().next().is_some() => {
+                needs.abilities.insert(Ability::Tools);
+                text_bytes += value.json().len() as u64;
+            }
+            // On by default, so only a request that asks for it in so many words is taken to need it.
+            "parallel_tool_calls" if value.is_true() => needs.abilities.insert(Ability::ParallelTools),
+            "text" if value.member("format").is_some_and(|format| kind(&format).as_deref() == Some("json_schema")) => {
+                needs.abilities.insert(Ability::StructuredOutput);
+            }
+            "reasoning" => {
+                let effort = value.member("effort");
+                if effort.and_then(|effort| effort.as_str()).is_some_and(|effort| effort != "none") {
+                    needs.abilities.insert(Ability::Reasoning);
+                }
+            }
+            "max_output_tokens" => needs.max_output_tokens = value.as_u64(),
+            _ => {}
+        }
+    }
+    needs.input_tokens += text_bytes / BYTES_PER_TOKEN;
+}
+
+/// What an object says that it is.
+fn kind<'a>(value: &Value<'a>) -> Option<Cow<'a, str>> {
+    value.member("type")?.as_str()
+}
+
+/// Adds what an item needs; returns how many bytes of text it has.
+fn add_item(item: &Value<'_>, needs: &mut Requirements) -> u64 {
+    let mut text_bytes = 0;
+    for (key, value) in item.members().filter_map(Result::ok) {
+        match &*key {
+            "content" | "output" | "summary" if !value.is_string() => {
+                for part in value.elements().filter_map(Result::ok) {
+                    text_bytes += add_part(&part, needs);
+                }
+            }
+            "content" | "output" | "arguments" | "name" | "input" => text_bytes += value.json().len() as u64,
+            _ => {}
+        }
+    }
+    text_bytes
+}
+
+fn add_part(part: &Value<'_>, needs: &mut Requirements) -> u64 {
+    match kind(part).as_deref() {
+        Some("input_image") => {
+            needs.abilities.insert(Ability::ImageInput);
+            needs.input_tokens += TOKENS_PER_IMAGE;
+            0
+        }
+        Some("input_audio") => {
+            needs.abilities.insert(Ability::AudioInput);
+            0
+        }
+        Some("input_file") => {
+            needs.abilities.insert(Ability::DocumentInput);
+            0
+        }
+        _ => part.member("text").map_or(0, |text| text.json().len() as u64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+    use crate::Abilities;
+
+    fn needs(body: &Json) -> Requirements {
+        let mut needs = Requirements::default();
+        add_requirements(body.to_string().as_bytes(), &mut needs);
+        needs
+    }
+
+    #[test]
+    fn the_outline_finds_the_model_and_whether_to_stream() {
+        let body = Bytes::from_static(br#"{"input":[{"model":"no"}],"model": "gpt-4o" ,"stream":true}"#);
+        let found = outline(&body).unwrap();
+        assert_eq!(found.model_json(), Some(&b"\"gpt-4o\""[..]));
+        assert!(found.streaming() && found.is_of(&body));
+        assert!(found.wants_usage() && !found.needs_metering());
+        for body in ["", "[]", "{\"model\":\"a\""] {
+            assert!(outline(&Bytes::from_static(body.as_bytes())).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn each_feature_that_a_request_uses_is_needed() {
+        use Ability::*;
+        let with = |key: &str, value: Json| {
+            let mut body = json!({"input": "hi"});
+            body[key] = value;
+            needs(&body).abilities
+        };
+        let only = |ability| Abilities::from_iter([ability]);
+        assert_eq!(with("stream", true.into()), only(Streaming));
+        assert_eq!(with("tools", json!([{"type": "web_search"}])), only(Tools));
+        assert_eq!(with("tools", json!([])), Abilities::NONE);
+        assert_eq!(with("parallel_tool_calls", true.into()), only(ParallelTools));
+        assert_eq!(with("text", json!({"format": {"type": "json_schema"}})), only(StructuredOutput));
+        assert_eq!(with("text", json!({"format": {"type": "text"}})), Abilities::NONE);
+        assert_eq!(with("reasoning", json!({"effort": "low"})), only(Reasoning));
+        assert_eq!(with("reasoning", json!({"effort": "none", "summary": "auto"})), Abilities::NONE);
+        for (kind, ability) in [("input_image", ImageInput), ("input_audio", AudioInput), ("input_file", DocumentInput)]
+        {
+            assert_eq!(with("input", json!([{"role": "user", "content": [{"type": kind}]}])), only(ability));
+            let output = json!([{"type": "function_call_output", "call_id": "c", "output": [{"type": kind}]}]);
+            assert_eq!(with("input", output), only(ability));
+        }
+    }
+
+    #[test]
+    fn tokens_are_counted_from_text_and_not_from_images() {
+        let body = json!({
+            "max_output_tokens": 9, "instructions": "x".repeat(398),
+            "input": [
+                {"role": "user", "content": "y".repeat(398)},
+                {"role": "user", "content": [
+                    {"type": "input_text", "text": "z".repeat(398)},
+                    {"type": "input_image", "image_url": "data:".to_owned() + &"A".repeat(9000)},
+                ]},
+                {"type": "function_call_output", "call_id": "c", "output": "y".repeat(398)},
+            ],
+        });
+        let needs = needs(&body);
+        assert_eq!((needs.input_tokens, needs.max_output_tokens), (400 + 85, Some(9)));
+        assert_eq!(self::needs(&json!({"input": "x".repeat(398)})).input_tokens, 100);
+    }
+}
