@@ -26,6 +26,8 @@ pub enum Feature {
     ProviderTools,
     /// Vectors instead of an answer: only OpenAI's APIs, and those that are compatible, give them in this way.
     Embeddings,
+    /// An answer that the request begins and the model goes on writing: only Anthropic's API does so by its word.
+    Prefill,
     /// Something that lies with the provider: an earlier answer, a conversation, a file, a cached text, a prompt template.
     StoredAtProvider,
 }
@@ -40,6 +42,7 @@ impl Feature {
         Feature::MediaOutput,
         Feature::ProviderTools,
         Feature::Embeddings,
+        Feature::Prefill,
         Feature::StoredAtProvider,
     ];
 
@@ -54,6 +57,7 @@ impl Feature {
             Feature::MediaOutput => "media_output",
             Feature::ProviderTools => "provider_tools",
             Feature::Embeddings => "embeddings",
+            Feature::Prefill => "prefill",
             Feature::StoredAtProvider => "stored_at_provider",
         }
     }

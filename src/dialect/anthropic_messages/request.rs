@@ -10,7 +10,7 @@ mod translate;
 use bytes::Bytes;
 
 use crate::{
-    Ability, RequestOutline, Requirements,
+    Ability, Feature, RequestOutline, Requirements,
     dialect::json_scan::{Malformed, Value, root_members},
     outline::Metering,
 };
@@ -50,10 +50,15 @@ fn add_requirements(body: &[u8], needs: &mut Requirements) {
                 }
                 if begun {
                     needs.abilities.insert(Ability::Prefill);
+                    needs.features.insert(Feature::Prefill);
                 }
             }
             "tools" if value.elements().next().is_some() => {
                 needs.abilities.insert(Ability::Tools);
+                let is_own = |tool: Value<'_>| kind(&tool).is_some_and(|kind| kind != b"\"custom\"" && kind != b"null");
+                if value.elements().filter_map(Result::ok).any(is_own) {
+                    needs.features.insert(Feature::ProviderTools);
+                }
                 text_bytes += value.json().len() as u64;
             }
             // On by default, so only a request that asks for it in so many words is taken to need it.
@@ -72,6 +77,8 @@ fn add_requirements(body: &[u8], needs: &mut Requirements) {
             "thinking" if value.is_object() && kind(&value) != Some(b"\"disabled\"") => {
                 needs.abilities.insert(Ability::Reasoning);
             }
+            "mcp_servers" if value.elements().next().is_some() => needs.features.insert(Feature::ProviderTools),
+            "container" if !value.is_null() => needs.features.insert(Feature::StoredAtProvider),
             "max_tokens" => needs.max_output_tokens = needs.max_output_tokens.max(value.as_u64()),
             _ => {}
         }
@@ -91,6 +98,9 @@ fn add_content(content: &Value<'_>, needs: &mut Requirements) -> u64 {
     }
     let mut text_bytes = 0;
     for block in content.elements().filter_map(Result::ok) {
+        if block.member("source").is_some_and(|source| kind(&source) == Some(b"\"file\"")) {
+            needs.features.insert(Feature::StoredAtProvider);
+        }
         match kind(&block) {
             Some(b"\"image\"") => {
                 needs.abilities.insert(Ability::ImageInput);

@@ -12,7 +12,7 @@ use super::{
     part::{media_kind, mime_of, parts},
 };
 use crate::{
-    Ability, RequestOutline, Requirements,
+    Ability, Feature, RequestOutline, Requirements,
     dialect::{
         canonical::MediaKind,
         json_scan::{Malformed, Value, root_members},
@@ -125,12 +125,17 @@ fn add_requirements(body: &[u8], needs: &mut Requirements) {
             "tools" => {
                 for tool in each(&value) {
                     let functions = member(&tool, "functionDeclarations").filter(|list| each(list).next().is_some());
+                    let is_own = |key: &str| key != "functionDeclarations";
+                    if members(&tool).any(|(key, value)| is_own(&key) && !value.is_null()) {
+                        needs.features.insert(Feature::ProviderTools);
+                    }
                     if let Some(functions) = functions {
                         needs.abilities.insert(Ability::Tools);
                         text_bytes += functions.json().len() as u64;
                     }
                 }
             }
+            "cachedContent" if value.is_string() => needs.features.insert(Feature::StoredAtProvider),
             "generationConfig" => members(&value).for_each(|(key, value)| add_setting(&key, &value, needs)),
             _ => {}
         }
@@ -147,6 +152,16 @@ fn add_setting(key: &str, value: &Value<'_>, needs: &mut Requirements) {
             let budget = member(value, "thinkingBudget").is_some_and(|budget| budget.json() != b"0");
             if budget || member(value, "thinkingLevel").is_some_and(|level| level.is_string()) {
                 needs.abilities.insert(Ability::Reasoning);
+            }
+        }
+        "candidateCount" if value.as_u64().is_some_and(|count| count > 1) => {
+            needs.features.insert(Feature::SeveralAnswers);
+        }
+        "responseLogprobs" if value.is_true() => needs.features.insert(Feature::LogProbabilities),
+        "responseModalities" => {
+            let silent = |kind: Value<'_>| kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("text"));
+            if !value.elements().filter_map(Result::ok).all(silent) {
+                needs.features.insert(Feature::MediaOutput);
             }
         }
         "maxOutputTokens" => needs.max_output_tokens = value.as_u64(),
@@ -167,15 +182,26 @@ fn add_part(part: &Value<'_>, needs: &mut Requirements) -> u64 {
             "inlineData" | "fileData" => {
                 let mime = member(&value, "mimeType").and_then(|mime| mime.as_str());
                 let guessed = || mime_of(&member(&value, "fileUri")?.as_str()?);
+                let uri = member(&value, "fileUri").and_then(|uri| Some(uri.as_str()?.into_owned()));
+                // Google's own storage, which nobody else can read.
+                let is_own =
+                    |uri: String| uri.starts_with("gs://") || uri.contains("generativelanguage.googleapis.com");
+                if uri.is_some_and(is_own) {
+                    needs.features.insert(Feature::StoredAtProvider);
+                }
                 let kind = mime.as_deref().or_else(guessed).map(media_kind);
                 match kind {
                     Some(MediaKind::Image) => {
                         needs.abilities.insert(Ability::ImageInput);
                         needs.input_tokens += TOKENS_PER_IMAGE;
                     }
-                    Some(MediaKind::Audio) => needs.abilities.insert(Ability::AudioInput),
+                    Some(MediaKind::Audio) => {
+                        needs.abilities.insert(Ability::AudioInput);
+                        needs.features.insert(Feature::AudioInput);
+                    }
                     Some(MediaKind::Document) => needs.abilities.insert(Ability::DocumentInput),
-                    Some(MediaKind::Video) | None => {}
+                    Some(MediaKind::Video) => needs.features.insert(Feature::VideoInput),
+                    None => {}
                 }
             }
             _ => {}

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::{
-    Ability, RequestOutline, Requirements,
+    Ability, Feature, RequestOutline, Requirements,
     dialect::json_scan::{Malformed, Value, root_members},
     outline::Metering,
 };
@@ -49,6 +49,10 @@ fn add_requirements(body: &[u8], needs: &mut Requirements) {
             }
             "tools" if value.elements().next().is_some() => {
                 needs.abilities.insert(Ability::Tools);
+                let is_own = |tool: Value<'_>| kind(&tool).is_some_and(|kind| kind != "function");
+                if value.elements().filter_map(Result::ok).any(is_own) {
+                    needs.features.insert(Feature::ProviderTools);
+                }
                 text_bytes += value.json().len() as u64;
             }
             // On by default, so only a request that asks for it in so many words is taken to need it.
@@ -61,6 +65,13 @@ fn add_requirements(body: &[u8], needs: &mut Requirements) {
                 if effort.and_then(|effort| effort.as_str()).is_some_and(|effort| effort != "none") {
                     needs.abilities.insert(Ability::Reasoning);
                 }
+            }
+            "previous_response_id" | "conversation" | "prompt" if !value.is_null() => {
+                needs.features.insert(Feature::StoredAtProvider);
+            }
+            "background" if value.is_true() => needs.features.insert(Feature::StoredAtProvider),
+            "top_logprobs" if value.as_u64().is_some_and(|most| most > 0) => {
+                needs.features.insert(Feature::LogProbabilities);
             }
             "max_output_tokens" => needs.max_output_tokens = value.as_u64(),
             _ => {}
@@ -77,6 +88,9 @@ fn kind<'a>(value: &Value<'a>) -> Option<Cow<'a, str>> {
 /// Adds what an item needs; returns how many bytes of text it has.
 fn add_item(item: &Value<'_>, needs: &mut Requirements) -> u64 {
     let mut text_bytes = 0;
+    if kind(item).as_deref() == Some("item_reference") {
+        needs.features.insert(Feature::StoredAtProvider);
+    }
     for (key, value) in item.members().filter_map(Result::ok) {
         match &*key {
             "content" | "output" | "summary" if !value.is_string() => {
@@ -92,6 +106,9 @@ fn add_item(item: &Value<'_>, needs: &mut Requirements) -> u64 {
 }
 
 fn add_part(part: &Value<'_>, needs: &mut Requirements) -> u64 {
+    if part.member("file_id").is_some_and(|id| id.is_string()) {
+        needs.features.insert(Feature::StoredAtProvider);
+    }
     match kind(part).as_deref() {
         Some("input_image") => {
             needs.abilities.insert(Ability::ImageInput);
@@ -100,6 +117,7 @@ fn add_part(part: &Value<'_>, needs: &mut Requirements) -> u64 {
         }
         Some("input_audio") => {
             needs.abilities.insert(Ability::AudioInput);
+            needs.features.insert(Feature::AudioInput);
             0
         }
         Some("input_file") => {

@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::request::{self, Exchange};
-use crate::{BoxError, Fault, FaultKind, Target, body::EventStream, dialect::translate::StreamTranslator};
+use crate::{BoxError, Fault, FaultKind, body::EventStream, dialect::translate::StreamTranslator};
 
 pin_project! {
     /// A body of a [`Translate`](super::Translate): as it came, or event by event in the client's dialect.
@@ -65,11 +65,7 @@ impl Translation {
     fn finish(&mut self, out: &mut Vec<u8>) {
         self.ended = true;
         self.translator.end(out);
-        let context = &self.exchange.context;
-        let target: Option<&Target> = context.target();
-        for target in target {
-            request::note(self.translator.losses(), context.attempt(), target, self.exchange.pair.turned());
-        }
+        request::note_of_answer(self.translator.losses(), &self.exchange);
     }
 
     /// What is left to say when the answer is whole.

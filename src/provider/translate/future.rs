@@ -15,7 +15,7 @@ use super::{
     request::{self, Exchange},
 };
 use crate::{
-    BoxError, Fault, FaultKind, ResponseBody, Target,
+    BoxError, Fault, FaultKind, ResponseBody,
     body::{Asker, Collect, collect::CollectError},
     dialect::{
         canonical::Losses,
@@ -135,10 +135,7 @@ fn answer<B>(
     };
     exchange.stops().iter().for_each(|stops| stops.cut(&mut decoded));
     let written = translate::encode_answer(pair.client, &decoded, &mut losses);
-    let target: Option<&Target> = exchange.context.target();
-    for target in target {
-        request::note(&losses, exchange.context.attempt(), target, pair.turned());
-    }
+    request::note_of_answer(&losses, exchange);
     retype(&mut parts, "application/json");
     Response::from_parts(parts, ResponseBody::whole(written.into()))
 }

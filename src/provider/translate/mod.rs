@@ -88,11 +88,6 @@ struct Pair {
 }
 
 impl Pair {
-    /// The other way round, as an answer goes.
-    fn turned(self) -> Self {
-        Pair { client: self.provider, provider: self.client }
-    }
-
     /// `None` where there is nothing to translate.
     fn of<B>(request: &Request<B>) -> Option<Self> {
         let context = RequestContext::of(request.extensions())?;

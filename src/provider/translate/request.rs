@@ -8,7 +8,7 @@ use http_body_util::Full;
 
 use super::Pair;
 use crate::{
-    Attempt, Dialect, Fault, FaultKind, Provider, RequestContext, RequestOutline, Target,
+    Dialect, Fault, FaultKind, Provider, RequestContext, RequestOutline, Target,
     body::whole,
     dialect::{
         canonical::{Destination, Losses, Stops, Text},
@@ -90,7 +90,7 @@ pub(super) fn translated(request: Request<Full<Bytes>>, pair: Pair) -> Result<(R
         unsent(FaultKind::BadRequest, "the model's name cannot stand in a URL").with_message(error.to_string())
     })?;
     parts.headers = common(&parts.headers, pair.provider);
-    note(&losses, context.attempt(), target, pair);
+    note(&losses, &context, target, pair);
     let exchange = Exchange { pair, context: context.clone(), streaming, include_usage, stops };
     Ok((Request::from_parts(parts, Full::new(written.into())), exchange))
 }
@@ -115,18 +115,25 @@ fn common(headers: &HeaderMap, provider: Dialect) -> HeaderMap {
     kept
 }
 
-/// Says what could not be said.
-pub(super) fn note(losses: &Losses, attempt: Option<&Attempt>, target: &Target, pair: Pair) {
-    if losses.is_empty() {
-        return;
+/// Says what of the request could not be said to the target.
+fn note(losses: &Losses, context: &RequestContext, target: &Target, pair: Pair) {
+    if let Some(names) = names(losses) {
+        let (from, to, lost) = (pair.client, pair.provider, names.join(", "));
+        tracing::info!(target = %target.id(), %from, %to, %lost, "the target is not told all that was asked");
+        context.attempt().into_iter().for_each(|attempt| attempt.lost(&names));
     }
-    let names: Vec<_> = losses.iter().map(|loss| loss.0).collect();
-    tracing::info!(
-        target = %target.id(),
-        from = %pair.client,
-        to = %pair.provider,
-        lost = %names.join(", "),
-        "left out what the target's dialect has no word for"
-    );
-    attempt.into_iter().for_each(|attempt| attempt.lost(&names));
+}
+
+/// Says what of the answer could not be said to the client.
+pub(super) fn note_of_answer(losses: &Losses, exchange: &Exchange) {
+    if let Some(names) = names(losses) {
+        let (from, to, lost) = (exchange.pair.provider, exchange.pair.client, names.join(", "));
+        let target = exchange.context.target().map(Target::id);
+        tracing::debug!(?target, %from, %to, %lost, "the client is not told all that was answered");
+        exchange.context.attempt().into_iter().for_each(|attempt| attempt.lost(&names));
+    }
+}
+
+fn names(losses: &Losses) -> Option<Vec<&'static str>> {
+    (!losses.is_empty()).then(|| losses.iter().map(|loss| loss.0).collect())
 }
