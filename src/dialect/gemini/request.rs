@@ -9,10 +9,10 @@ use bytes::Bytes;
 
 use super::{
     names::{camel, each, member, members},
-    part::{media_kind, mime_of, parts},
+    part::{is_public, media_kind, mime_of, parts},
 };
 use crate::{
-    Ability, RequestOutline, Requirements,
+    Ability, Feature, RequestOutline, Requirements,
     dialect::{
         canonical::MediaKind,
         json_scan::{Malformed, Value, root_members},
@@ -129,8 +129,12 @@ fn add_requirements(body: &[u8], needs: &mut Requirements) {
                         needs.abilities.insert(Ability::Tools);
                         text_bytes += functions.json().len() as u64;
                     }
+                    if members(&tool).any(|(key, _)| key != "functionDeclarations") {
+                        needs.features.insert(Feature::ProviderTools);
+                    }
                 }
             }
+            "cachedContent" if value.is_string() => needs.features.insert(Feature::StoredAtProvider),
             "generationConfig" => members(&value).for_each(|(key, value)| add_setting(&key, &value, needs)),
             _ => {}
         }
@@ -150,6 +154,14 @@ fn add_setting(key: &str, value: &Value<'_>, needs: &mut Requirements) {
             }
         }
         "maxOutputTokens" => needs.max_output_tokens = value.as_u64(),
+        "candidateCount" if value.as_u64() > Some(1) => needs.features.insert(Feature::SeveralAnswers),
+        "responseLogprobs" if value.is_true() => needs.features.insert(Feature::LogProbabilities),
+        "responseModalities" => {
+            let silent = |kind: Value<'_>| kind.json().eq_ignore_ascii_case(b"\"text\"");
+            if !value.elements().flatten().all(silent) {
+                needs.features.insert(Feature::MediaOutput);
+            }
+        }
         _ => {}
     }
 }
@@ -173,9 +185,17 @@ fn add_part(part: &Value<'_>, needs: &mut Requirements) -> u64 {
                         needs.abilities.insert(Ability::ImageInput);
                         needs.input_tokens += TOKENS_PER_IMAGE;
                     }
-                    Some(MediaKind::Audio) => needs.abilities.insert(Ability::AudioInput),
+                    Some(MediaKind::Audio) => {
+                        needs.abilities.insert(Ability::AudioInput);
+                        needs.features.insert(Feature::AudioInput);
+                    }
                     Some(MediaKind::Document) => needs.abilities.insert(Ability::DocumentInput),
-                    Some(MediaKind::Video) | None => {}
+                    Some(MediaKind::Video) => needs.features.insert(Feature::VideoInput),
+                    None => {}
+                }
+                let stored = |uri: Value<'_>| uri.as_str().is_some_and(|uri| !is_public(&uri));
+                if member(&value, "fileUri").is_some_and(stored) {
+                    needs.features.insert(Feature::StoredAtProvider);
                 }
             }
             _ => {}
@@ -264,6 +284,27 @@ mod tests {
             part(json!({"functionResponse": {"parts": [{"inline_data": {"mime_type": "audio/wav"}}]}})),
             only(AudioInput)
         );
+    }
+
+    #[test]
+    fn what_not_every_dialect_has_a_word_for_is_told() {
+        use Feature::*;
+        let file = |uri: &str| json!({"contents": [{"parts": [{"fileData": {"fileUri": uri}}]}]});
+        for (body, features) in [
+            (json!({"tools": [{"googleSearch": {}}]}), vec![ProviderTools]),
+            (json!({"tools": [{"functionDeclarations": []}]}), vec![]),
+            (json!({"cachedContent": "cachedContents/x"}), vec![StoredAtProvider]),
+            (
+                json!({"generationConfig": {"candidateCount": 2, "responseLogprobs": true}}),
+                vec![SeveralAnswers, LogProbabilities],
+            ),
+            (json!({"generationConfig": {"candidateCount": 1, "responseModalities": ["TEXT"]}}), vec![]),
+            (json!({"generationConfig": {"responseModalities": ["AUDIO"]}}), vec![MediaOutput]),
+            (file("https://example.org/a.mp4"), vec![VideoInput]),
+            (file("gs://bucket/a.wav"), vec![AudioInput, StoredAtProvider]),
+        ] {
+            assert_eq!(needs(body.clone()).features.iter().collect::<Vec<_>>(), features, "{body}");
+        }
     }
 
     #[test]
