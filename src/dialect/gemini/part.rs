@@ -91,7 +91,7 @@ fn media<'a>(kind: &str, content: &Value<'a>, mut extras: Extras<'a>) -> Option<
 }
 
 /// Whether anyone can fetch what is there: not what was given to Google to keep, nor what only it shows.
-fn is_public(url: &str) -> bool {
+pub(super) fn is_public(url: &str) -> bool {
     let mut host = None;
     for scheme in ["https://", "http://"] {
         host = host.or_else(|| url.strip_prefix(scheme));

@@ -15,6 +15,9 @@ use crate::dialect::{
     recovery::{INSTRUCTION, Piece, Remedy, RestRequest, Retelling, tokens_of},
 };
 
+/// Nothing says that nothing comes behind it.
+pub(crate) const TERMINAL: Bytes = Bytes::new();
+
 pub(crate) fn piece(data: &[u8]) -> Option<Piece> {
     read(data).ok()
 }
@@ -41,7 +44,7 @@ fn read(data: &[u8]) -> Result<Piece, Malformed> {
 fn read_candidate(candidate: &Value<'_>, piece: &mut Piece) {
     for (key, value) in members(candidate) {
         match &*key {
-            "index" => piece.other |= value.as_u64() != Some(0),
+            "index" if value.as_u64() != Some(0) => (piece.other, piece.second) = (true, true),
             "logprobsResult" => piece.other = true,
             "finishReason" => piece.finish |= super::response::ending(&value).is_some(),
             "content" => {
@@ -227,7 +230,8 @@ mod tests {
         assert!(part(r#"{"text":"hm","thought":true}"#).reasoning);
         assert!(part(r#"{"functionCall":{"name":"f"}}"#).tool_call);
         assert!(part(r#"{"inlineData":{}}"#).other);
-        assert!(piece(br#"{"candidates":[{"index":1}]}"#).unwrap().other);
+        let second = piece(br#"{"candidates":[{"index":1}]}"#).unwrap();
+        assert!(second.other && second.second);
         assert!(piece(br#"{"candidates":[{"finishReason":"STOP"}]}"#).unwrap().finish);
         assert!(piece(br#"{"promptFeedback":{"blockReason":"OTHER"}}"#).unwrap().finish);
         assert!(piece(br#"{"usageMetadata":{"promptTokenCount":1}}"#).unwrap().usage && piece(b"{").is_none());

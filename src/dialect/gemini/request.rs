@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{
     names::{camel, each, member, members},
-    part::{media_kind, mime_of, parts},
+    part::{is_public, media_kind, mime_of, parts},
 };
 use crate::{
     Ability, Feature, RequestOutline, Requirements,
@@ -125,13 +125,12 @@ fn add_requirements(body: &[u8], needs: &mut Requirements) {
             "tools" => {
                 for tool in each(&value) {
                     let functions = member(&tool, "functionDeclarations").filter(|list| each(list).next().is_some());
-                    let is_own = |key: &str| key != "functionDeclarations";
-                    if members(&tool).any(|(key, value)| is_own(&key) && !value.is_null()) {
-                        needs.features.insert(Feature::ProviderTools);
-                    }
                     if let Some(functions) = functions {
                         needs.abilities.insert(Ability::Tools);
                         text_bytes += functions.json().len() as u64;
+                    }
+                    if members(&tool).any(|(key, _)| key != "functionDeclarations") {
+                        needs.features.insert(Feature::ProviderTools);
                     }
                 }
             }
@@ -154,17 +153,15 @@ fn add_setting(key: &str, value: &Value<'_>, needs: &mut Requirements) {
                 needs.abilities.insert(Ability::Reasoning);
             }
         }
-        "candidateCount" if value.as_u64().is_some_and(|count| count > 1) => {
-            needs.features.insert(Feature::SeveralAnswers);
-        }
+        "maxOutputTokens" => needs.max_output_tokens = value.as_u64(),
+        "candidateCount" if value.as_u64() > Some(1) => needs.features.insert(Feature::SeveralAnswers),
         "responseLogprobs" if value.is_true() => needs.features.insert(Feature::LogProbabilities),
         "responseModalities" => {
-            let silent = |kind: Value<'_>| kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("text"));
-            if !value.elements().filter_map(Result::ok).all(silent) {
+            let silent = |kind: Value<'_>| kind.json().eq_ignore_ascii_case(b"\"text\"");
+            if !value.elements().flatten().all(silent) {
                 needs.features.insert(Feature::MediaOutput);
             }
         }
-        "maxOutputTokens" => needs.max_output_tokens = value.as_u64(),
         _ => {}
     }
 }
@@ -182,13 +179,6 @@ fn add_part(part: &Value<'_>, needs: &mut Requirements) -> u64 {
             "inlineData" | "fileData" => {
                 let mime = member(&value, "mimeType").and_then(|mime| mime.as_str());
                 let guessed = || mime_of(&member(&value, "fileUri")?.as_str()?);
-                let uri = member(&value, "fileUri").and_then(|uri| Some(uri.as_str()?.into_owned()));
-                // Google's own storage, which nobody else can read.
-                let is_own =
-                    |uri: String| uri.starts_with("gs://") || uri.contains("generativelanguage.googleapis.com");
-                if uri.is_some_and(is_own) {
-                    needs.features.insert(Feature::StoredAtProvider);
-                }
                 let kind = mime.as_deref().or_else(guessed).map(media_kind);
                 match kind {
                     Some(MediaKind::Image) => {
@@ -202,6 +192,10 @@ fn add_part(part: &Value<'_>, needs: &mut Requirements) -> u64 {
                     Some(MediaKind::Document) => needs.abilities.insert(Ability::DocumentInput),
                     Some(MediaKind::Video) => needs.features.insert(Feature::VideoInput),
                     None => {}
+                }
+                let stored = |uri: Value<'_>| uri.as_str().is_some_and(|uri| !is_public(&uri));
+                if member(&value, "fileUri").is_some_and(stored) {
+                    needs.features.insert(Feature::StoredAtProvider);
                 }
             }
             _ => {}
@@ -290,6 +284,27 @@ mod tests {
             part(json!({"functionResponse": {"parts": [{"inline_data": {"mime_type": "audio/wav"}}]}})),
             only(AudioInput)
         );
+    }
+
+    #[test]
+    fn what_not_every_dialect_has_a_word_for_is_told() {
+        use Feature::*;
+        let file = |uri: &str| json!({"contents": [{"parts": [{"fileData": {"fileUri": uri}}]}]});
+        for (body, features) in [
+            (json!({"tools": [{"googleSearch": {}}]}), vec![ProviderTools]),
+            (json!({"tools": [{"functionDeclarations": []}]}), vec![]),
+            (json!({"cachedContent": "cachedContents/x"}), vec![StoredAtProvider]),
+            (
+                json!({"generationConfig": {"candidateCount": 2, "responseLogprobs": true}}),
+                vec![SeveralAnswers, LogProbabilities],
+            ),
+            (json!({"generationConfig": {"candidateCount": 1, "responseModalities": ["TEXT"]}}), vec![]),
+            (json!({"generationConfig": {"responseModalities": ["AUDIO"]}}), vec![MediaOutput]),
+            (file("https://example.org/a.mp4"), vec![VideoInput]),
+            (file("gs://bucket/a.wav"), vec![AudioInput, StoredAtProvider]),
+        ] {
+            assert_eq!(needs(body.clone()).features.iter().collect::<Vec<_>>(), features, "{body}");
+        }
     }
 
     #[test]

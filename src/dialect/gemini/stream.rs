@@ -5,7 +5,7 @@ pub(crate) mod encode;
 mod partial;
 
 use super::{
-    names::{camel, members},
+    names::members,
     response::{Ending, ending},
     usage,
 };
@@ -13,7 +13,7 @@ use crate::{
     Usage,
     dialect::{
         StreamEvent,
-        json_scan::{Malformed, Value, root_members},
+        json_scan::{Cursor, Malformed, Value},
     },
     usage::Written,
 };
@@ -76,31 +76,27 @@ impl Reader {
         let (mut output, mut error, mut candidates, mut blocked, mut broken) = (false, false, false, false, false);
         let (mut begun, mut finished, mut written) = (self.begun, self.finished, self.written);
         let mut used = None;
-        for member in root_members(data)? {
-            let (key, value) = member?;
-            match &*camel(key) {
-                "error" => error |= !value.is_null(),
-                "usageMetadata" => used = usage::read(&value),
-                "promptFeedback" => blocked |= is_blocked(&value),
-                "candidates" => {
-                    for candidate in value.elements() {
+        Cursor::read_object(data, |name, value| {
+            match name {
+                b"error" => error |= !value.value()?.is_null(),
+                b"usageMetadata" | b"usage_metadata" => used = usage::read_next(value)?,
+                b"promptFeedback" | b"prompt_feedback" => blocked |= is_blocked(&value.value()?),
+                b"candidates" => {
+                    _ = value.elements(|candidate| {
                         candidates = true;
-                        let candidate = read_candidate(&candidate?, &mut written)?;
+                        let candidate = read_candidate(candidate, &mut written)?;
                         let bit = 1_u64.checked_shl(candidate.index).unwrap_or(0);
                         begun |= bit;
                         output |= candidate.output;
-                        match candidate.ending {
-                            None => {}
-                            Some(ending) => {
-                                finished |= bit;
-                                broken |= ending == Ending::Broken;
-                            }
-                        }
-                    }
+                        finished |= if candidate.ending.is_some() { bit } else { 0 };
+                        broken |= candidate.ending == Some(Ending::Broken);
+                        Ok(())
+                    })?;
                 }
                 _ => {}
             }
-        }
+            Ok(())
+        })?;
         // Of an answer that is none, no word comes to the client: another may do better.
         if broken && !output && !self.output {
             return Ok(StreamEvent::Malformed);
@@ -137,26 +133,29 @@ struct Candidate {
     ending: Option<Ending>,
 }
 
-fn read_candidate(value: &Value<'_>, written: &mut Written) -> Result<Candidate, Malformed> {
+fn read_candidate(cursor: &mut Cursor<'_>, written: &mut Written) -> Result<Candidate, Malformed> {
     let mut candidate = Candidate::default();
-    for member in value.members() {
-        let (key, value) = member?;
-        match &*camel(key) {
-            "index" => candidate.index = value.as_u64().and_then(|index| index.try_into().ok()).unwrap_or(0),
-            "finishReason" => candidate.ending = ending(&value),
-            "content" => {
-                for member in value.members() {
-                    let (key, parts) = member?;
-                    if key == "parts" {
-                        for part in parts.elements() {
-                            candidate.output |= usage::add_written(written, &part?);
-                        }
+    _ = cursor.members(|name, value| {
+        match name {
+            b"index" => {
+                candidate.index = value.value()?.as_u64().and_then(|index| index.try_into().ok()).unwrap_or(0);
+            }
+            b"finishReason" | b"finish_reason" => candidate.ending = ending(&value.value()?),
+            b"content" => {
+                _ = value.members(|name, parts| {
+                    if name == b"parts" {
+                        _ = parts.elements(|part| {
+                            candidate.output |= usage::add_written(written, part)?;
+                            Ok(())
+                        })?;
                     }
-                }
+                    Ok(())
+                })?;
             }
             _ => {}
         }
-    }
+        Ok(())
+    })?;
     Ok(candidate)
 }
 

@@ -1,32 +1,45 @@
 //! What Google says of an answer's tokens.
 
-use super::names::{camel, members};
 use crate::{
     Usage,
-    dialect::{json_scan::Value, json_write::Object},
+    dialect::{
+        json_scan::{Cursor, Malformed, Value},
+        json_write::Object,
+    },
     usage::Written,
 };
 
 /// Reads a `usageMetadata`; `None` where it counts nothing, as in all but the last event of Vertex's streams.
 pub(crate) fn read(value: &Value<'_>) -> Option<Usage> {
+    read_next(&mut value.cursor()).ok().flatten()
+}
+
+/// The same of the value that comes next.
+pub(super) fn read_next(cursor: &mut Cursor<'_>) -> Result<Option<Usage>, Malformed> {
     let mut usage = Usage::default();
     let mut counts = false;
-    for (key, value) in members(value) {
-        let Some(number) = value.as_u64() else { continue };
+    _ = cursor.members(|name, value| {
+        let Some(number) = value.value()?.as_u64() else { return Ok(()) };
         counts = true;
-        match &*key {
+        match name {
             // Both are told apart from the other, and from the answer.
-            "promptTokenCount" | "toolUsePromptTokenCount" => usage.input += number,
-            "cachedContentTokenCount" => usage.cached_input = number,
-            "candidatesTokenCount" => usage.output += number,
-            "thoughtsTokenCount" => {
-                usage.output += number;
+            b"promptTokenCount"
+            | b"prompt_token_count"
+            | b"toolUsePromptTokenCount"
+            | b"tool_use_prompt_token_count" => {
+                usage.input = usage.input.saturating_add(number);
+            }
+            b"cachedContentTokenCount" | b"cached_content_token_count" => usage.cached_input = number,
+            b"candidatesTokenCount" | b"candidates_token_count" => usage.output = usage.output.saturating_add(number),
+            b"thoughtsTokenCount" | b"thoughts_token_count" => {
+                usage.output = usage.output.saturating_add(number);
                 usage.reasoning = number;
             }
             _ => {}
         }
-    }
-    counts.then_some(usage)
+        Ok(())
+    })?;
+    Ok(counts.then_some(usage))
 }
 
 /// Writes a `usageMetadata`.
@@ -44,26 +57,33 @@ pub(crate) fn write(usage: &Usage, object: &mut Object<'_>) {
     object.number("totalTokenCount", usage.input.saturating_add(usage.output));
 }
 
-/// Adds what a part of an answer says; says whether it says anything.
-pub(super) fn add_written(written: &mut Written, part: &Value<'_>) -> bool {
-    let length = |value: &Value<'_>| if value.is_string() { value.json().len() as u64 - 2 } else { 0 };
+/// Adds what the part of an answer that comes next says; tells whether it says anything.
+pub(super) fn add_written(written: &mut Written, part: &mut Cursor<'_>) -> Result<bool, Malformed> {
     let (mut text, mut thought, mut says) = (0, false, false);
-    for (key, value) in part.members().filter_map(Result::ok) {
-        match &*camel(key) {
-            "text" => text = length(&value),
-            "thought" => thought = value.is_true(),
-            "thoughtSignature" => {}
-            "functionCall" => {
-                says = true;
-                let parts = members(&value).filter(|(key, _)| matches!(&**key, "name" | "args" | "partialArgs"));
-                written.all += parts.map(|(_, value)| value.json().len() as u64).sum::<u64>();
+    _ = part.members(|name, value| {
+        match name {
+            b"text" => {
+                let value = value.value()?;
+                text = if value.is_string() { value.json().len() as u64 - 2 } else { 0 };
             }
-            _ => says |= !value.is_null(),
+            b"thought" => thought = value.value()?.is_true(),
+            b"thoughtSignature" | b"thought_signature" => {}
+            b"functionCall" | b"function_call" => {
+                says = true;
+                _ = value.members(|name, value| {
+                    if matches!(name, b"name" | b"args" | b"partialArgs" | b"partial_args") {
+                        written.all += value.value()?.json().len() as u64;
+                    }
+                    Ok(())
+                })?;
+            }
+            _ => says |= !value.value()?.is_null(),
         }
-    }
+        Ok(())
+    })?;
     written.all += text;
     written.reasoning += if thought { text } else { 0 };
-    says || text > 0
+    Ok(says || text > 0)
 }
 
 #[cfg(test)]

@@ -31,7 +31,8 @@ pub(crate) fn encode(answer: &Answer<'_>, losses: &mut Losses, out: &mut Vec<u8>
                 }
             });
         }
-        if let Some(used) = answer.usage.filter(|_| !own) {
+        // One that was read from a stream has it nowhere else.
+        if let Some(used) = answer.usage.filter(|_| answer.extras.get("usageMetadata").is_none()) {
             body.object("usageMetadata", |object| usage::write(&used, object));
         }
         body.maybe_text("modelVersion", answer.model.as_ref());
@@ -68,8 +69,13 @@ fn candidate(candidate: &mut Object<'_>, answer: &Answer<'_>, own: bool, losses:
         });
     }
     if !own || answer.candidate_extras.get("finishReason").is_none() {
-        note_finish(&answer.finish, losses);
-        candidate.string("finishReason", word(&answer.finish));
+        match &answer.finish {
+            Finish::Other(word) if own => candidate.text("finishReason", word),
+            finish => {
+                note_finish(finish, losses);
+                candidate.string("finishReason", word(finish));
+            }
+        }
     }
     candidate.number("index", 0);
     if own {

@@ -14,7 +14,12 @@ use crate::{
 fn encoded(request: &Request<'_>, model: Option<&str>) -> (Json, Vec<String>) {
     let (mut losses, mut out) = (Losses::default(), Vec::new());
     let capabilities = Capabilities::new();
-    encode(request, Destination { model, capabilities: &capabilities }, &mut losses, &mut out);
+    encode(
+        request,
+        Destination { model, capabilities: &capabilities, variant: Default::default() },
+        &mut losses,
+        &mut out,
+    );
     let json =
         serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&out)));
     (json, losses.iter().map(|loss| loss.to_string()).collect())
