@@ -131,7 +131,10 @@ where
     /// The upstream has ended the stream.
     fn ended(&mut self) {
         let rest = self.events.finish();
-        self.read_whole(&rest);
+        if !rest.is_empty() {
+            // Something may yet come behind it, which must not run into it.
+            self.read_whole(&[&rest[..], b"\n\n"].concat().into());
+        }
         if self.ending != Ending::NotYet {
             return;
         }
