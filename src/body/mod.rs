@@ -12,6 +12,6 @@ pub(crate) use collect::{Collect, whole};
 pub(crate) use decoded::{Coding, Decoded, UnknownCoding};
 pub(crate) use event_stream::{EventStream, MAX_EVENT, Oversized};
 pub(crate) use idle::IdleTimer;
-pub(crate) use json_array::{ArrayWriter, JsonArray, SplitError};
+pub(crate) use json_array::ArrayWriter;
 pub(crate) use response::Asker;
 pub use response::ResponseBody;

@@ -74,7 +74,7 @@ where
         Ok(prepared) => prepared.answer().await,
         Err(fault) => {
             let failure: http::Response<ResponseBody<FailoverBody>> = Asker::speaking(dialect).failure(fault);
-            (failure.map(|body| answer_body(RecoveryBody::passing(body), dialect)), RequestContext::new())
+            (failure.map(|body| answer_body(RecoveryBody::passing(body), dialect, false)), RequestContext::new())
         }
     };
     headers::to_client(response.headers_mut(), &context, request_id);
@@ -94,8 +94,8 @@ pub(super) type AnswerBody = TerminatedBody<StackBody>;
 type StackBody = RecoveryBody<FailoverService<Upstream>, FailoverBody>;
 type FailoverBody = <<FailoverService<Upstream> as Service<Request<Full<Bytes>>>>::Response as IntoBody>::Body;
 
-fn answer_body(body: StackBody, dialect: Dialect) -> AnswerBody {
-    TerminatedBody::new(body, dialect)
+fn answer_body(body: StackBody, dialect: Dialect, array: bool) -> AnswerBody {
+    TerminatedBody::new(body, dialect, array)
 }
 
 /// Names the body of a response type.
@@ -140,6 +140,7 @@ fn prepare(gateway: &Gateway, dialect: Dialect, mut parts: Parts, body: Bytes) -
 impl Prepared {
     async fn answer(self) -> (http::Response<AnswerBody>, RequestContext) {
         let Stack { mut service, recovery } = self.stack;
+        let array = dialect::translate::wants_array(self.request.uri());
         // Boxed, because it is the most of this future by far, and hyper moves that about while it is set up.
         // Both are always ready.
         let response = match recovery {
@@ -152,7 +153,7 @@ impl Prepared {
             Ok(response) => response,
             Err(never) => match never {},
         };
-        let mut response = response.map(|body| answer_body(body, self.dialect));
+        let mut response = response.map(|body| answer_body(body, self.dialect, array));
         headers::name_target(response.headers_mut(), &self.context, &self.model);
         (response, self.context)
     }

@@ -18,6 +18,8 @@ pin_project! {
         #[pin]
         inner: B,
         dialect: Dialect,
+        // Whether the stream is an array instead of events.
+        array: bool,
         ending: Ending,
     }
 }
@@ -32,8 +34,8 @@ enum Ending {
 }
 
 impl<B> TerminatedBody<B> {
-    pub(super) fn new(inner: B, dialect: Dialect) -> Self {
-        TerminatedBody { inner, dialect, ending: Ending::NotYet }
+    pub(super) fn new(inner: B, dialect: Dialect, array: bool) -> Self {
+        TerminatedBody { inner, dialect, array, ending: Ending::NotYet }
     }
 }
 
@@ -60,7 +62,12 @@ where
         let sized = this.inner.size_hint().exact().is_some();
         match ready!(this.inner.poll_frame(cx)) {
             Some(Err(error)) if !sized => {
-                let event = dialect::error_event(*this.dialect, &Fault::from_error(&*error));
+                let fault = Fault::from_error(&*error);
+                let event = match *this.array {
+                    // An element has come, or there would be nothing to break off.
+                    true => [b",\r\n", &*dialect::error_body(*this.dialect, &fault), b"\r\n]"].concat().into(),
+                    false => dialect::error_event(*this.dialect, &fault),
+                };
                 *this.ending = Ending::Flush(error);
                 Poll::Ready(Some(Ok(Frame::data(event))))
             }

@@ -9,10 +9,15 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::request::{self, Exchange};
-use crate::{BoxError, Fault, FaultKind, body::EventStream, dialect::translate::StreamTranslator};
+use crate::{
+    BoxError, Fault, FaultKind,
+    body::{ArrayWriter, EventStream, Oversized},
+    dialect::{json_scan::Malformed, translate::StreamTranslator},
+};
 
 pin_project! {
-    /// A body of a [`Translate`](super::Translate): as it came, or event by event in the client's dialect.
+    /// A body of a [`Translate`](super::Translate): as it came, or event by event in the client's
+    /// dialect.
     pub struct TranslatedBody<B> {
         #[pin]
         inner: B,
@@ -22,8 +27,12 @@ pin_project! {
 
 struct Translation {
     events: EventStream,
-    translator: StreamTranslator,
+    /// `None` where the client speaks the provider's dialect, and only wants an array of what would be events.
+    translator: Option<StreamTranslator>,
+    array: Option<ArrayWriter>,
     exchange: Exchange,
+    /// What broke the stream, to be told behind what came before.
+    failure: Option<BoxError>,
     ended: bool,
 }
 
@@ -32,50 +41,93 @@ impl<B> TranslatedBody<B> {
         TranslatedBody { inner, translation: None }
     }
 
-    pub(super) fn translating(inner: B, translator: StreamTranslator, exchange: Exchange) -> Self {
-        let translation = Translation { events: EventStream::default(), translator, exchange, ended: false };
+    pub(super) fn translating(inner: B, exchange: Exchange) -> Self {
+        let pair = exchange.pair;
+        let translator = (pair.client != pair.provider).then(|| {
+            let translator = StreamTranslator::new(pair.provider, pair.client, exchange.include_usage);
+            translator.with_stops(exchange.stops())
+        });
+        let array = exchange.array.then(ArrayWriter::default);
+        let translation =
+            Translation { events: EventStream::default(), translator, array, exchange, failure: None, ended: false };
         TranslatedBody { inner, translation: Some(Box::new(translation)) }
     }
 }
 
 impl Translation {
-    /// The events that now are whole, in the client's dialect.
-    fn push(&mut self, frame: Bytes) -> Result<Bytes, Fault> {
-        let malformed = |message: String| Fault::new(FaultKind::MalformedResponse, message);
-        let whole = self.events.push(frame).map_err(|_| malformed("an event of the stream is too long".to_owned()))?;
-        self.read(&whole)
+    /// The events that now are whole, as the client wants them.
+    fn push(&mut self, frame: Bytes) -> Bytes {
+        let whole = match self.events.push(frame) {
+            Ok(whole) => whole,
+            Err(Oversized) => {
+                return self.fail(Vec::new(), "an event of the stream is too long to be translated".to_owned());
+            }
+        };
+        let mut out = Vec::with_capacity(whole.len());
+        self.read(&whole, &mut out)
     }
 
-    fn read(&mut self, whole: &[u8]) -> Result<Bytes, Fault> {
-        let mut out = Vec::with_capacity(whole.len());
+    fn read(&mut self, whole: &[u8], out: &mut Vec<u8>) -> Bytes {
         for (data, _) in self.events.events(whole) {
-            self.translator.event(&data, &mut out).map_err(|error| {
-                let message = format!("an event of the stream cannot be translated: malformed at byte {}", error.at);
-                Fault::new(FaultKind::MalformedResponse, message)
-            })?;
-            if self.translator.is_over() {
+            let Some(translator) = &mut self.translator else {
+                self.array.iter_mut().for_each(|array| array.element(&data, out));
+                continue;
+            };
+            if let Err(Malformed { at }) = translator.event(&data, out) {
+                let message = format!("an event of the stream cannot be translated: malformed at byte {at}");
+                return self.fail(std::mem::take(out), message);
+            }
+            if translator.is_over() {
                 // The provider goes on, but the client asked it not to: whoever polls this drops it now.
-                self.finish(&mut out);
-                break;
+                self.finish(out);
+                return self.told(std::mem::take(out), true);
             }
         }
-        Ok(out.into())
+        self.told(std::mem::take(out), false)
+    }
+
+    /// What was told, as an array if that is wanted.
+    fn told(&mut self, events: Vec<u8>, is_end: bool) -> Bytes {
+        let Some(array) = &mut self.array else { return events.into() };
+        let mut out = match self.translator {
+            None => events,
+            Some(_) => {
+                let mut out = Vec::with_capacity(events.len());
+                for (data, _) in EventStream::default().events(&events) {
+                    array.element(&data, &mut out);
+                }
+                out
+            }
+        };
+        if is_end {
+            array.end(&mut out);
+        }
+        out.into()
+    }
+
+    fn fail(&mut self, told: Vec<u8>, message: String) -> Bytes {
+        self.failure = Some(Fault::new(FaultKind::MalformedResponse, message).into());
+        self.told(told, false)
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) {
         self.ended = true;
-        self.translator.end(out);
-        request::note_of_answer(self.translator.losses(), &self.exchange);
+        if let Some(translator) = &mut self.translator {
+            translator.end(out);
+            request::note_of_answer(translator.losses(), &self.exchange);
+        }
     }
 
     /// What is left to say when the answer is whole.
-    fn end(&mut self) -> Result<Bytes, Fault> {
+    fn end(&mut self) -> Bytes {
         let rest = self.events.finish();
-        let mut out = self.read(&rest)?.to_vec();
-        if !self.ended {
-            self.finish(&mut out);
+        let mut out = Vec::new();
+        let told = self.read(&rest, &mut out);
+        if self.ended || self.failure.is_some() {
+            return told;
         }
-        Ok(out.into())
+        self.finish(&mut out);
+        [told, self.told(out, true)].concat().into()
     }
 }
 
@@ -93,6 +145,10 @@ where
             return this.inner.poll_frame(cx).map_err(Into::into);
         };
         loop {
+            if let Some(error) = translation.failure.take() {
+                translation.ended = true;
+                return Poll::Ready(Some(Err(error)));
+            }
             if translation.ended {
                 return Poll::Ready(None);
             }
@@ -103,18 +159,13 @@ where
                     Err(_) => continue,
                 },
                 Some(Err(error)) => {
-                    translation.ended = true;
-                    return Poll::Ready(Some(Err(error.into())));
+                    translation.failure = Some(error.into());
+                    continue;
                 }
                 None => translation.end(),
             };
-            match told {
-                Ok(told) if told.is_empty() => {}
-                Ok(told) => return Poll::Ready(Some(Ok(Frame::data(told)))),
-                Err(fault) => {
-                    translation.ended = true;
-                    return Poll::Ready(Some(Err(fault.into())));
-                }
+            if !told.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(told))));
             }
         }
     }
@@ -122,7 +173,7 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.translation {
             None => self.inner.is_end_stream(),
-            Some(translation) => translation.ended,
+            Some(translation) => translation.ended && translation.failure.is_none(),
         }
     }
 

@@ -17,10 +17,7 @@ use super::{
 use crate::{
     BoxError, Fault, FaultKind, ResponseBody,
     body::{Asker, Collect, collect::CollectError},
-    dialect::{
-        canonical::Losses,
-        translate::{self, StreamTranslator},
-    },
+    dialect::{canonical::Losses, translate},
 };
 
 /// An answer that is translated was collected, within its bound, by whoever watched it; this only joins its frames.
@@ -84,14 +81,9 @@ where
                         return Poll::Ready(Ok(failure(parts, fault, *asker)));
                     }
                     if exchange.streaming {
-                        let pair = exchange.pair;
-                        let translator = StreamTranslator::new(pair.provider, pair.client, exchange.include_usage);
-                        retype(&mut parts, "text/event-stream; charset=utf-8");
-                        let body = TranslatedBody::translating(
-                            body,
-                            translator.with_stops(exchange.stops()),
-                            (**exchange).clone(),
-                        );
+                        let kind = if exchange.array { "application/json" } else { "text/event-stream; charset=utf-8" };
+                        retype(&mut parts, kind);
+                        let body = TranslatedBody::translating(body, (**exchange).clone());
                         return Poll::Ready(Ok(Response::from_parts(parts, ResponseBody::inner(body))));
                     }
                     State::Collecting {

@@ -19,12 +19,13 @@ use http_body_util::Full;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{BoxError, RequestContext, ResponseBody, Target, body::Asker};
+use crate::{BoxError, RequestContext, ResponseBody, Target, body::Asker, dialect::translate};
 
 /// Translates requests into the dialect of their [`Target`]'s provider, and its answers back: the outermost part of a
 /// [`ProviderLayer`](super::ProviderLayer).
 ///
-/// - Where the client speaks the provider's dialect, nothing is touched.
+/// - Where the client speaks the provider's dialect, nothing is touched; but that a Gemini stream which is to be an array is
+///   asked for as events, and made that array here.
 /// - Otherwise the request, the answer, and a stream event by event go through one canonical form. No event waits for the
 ///   next, but for what the client's grammar forces (a block of Anthropic's ends before the next begins).
 /// - Of the client's headers only those go along that mean the same in every API; a provider's error is told in the client's
@@ -93,6 +94,7 @@ impl Pair {
         let context = RequestContext::of(request.extensions())?;
         let provider = context.target().and_then(Target::provider)?.dialect();
         let client = crate::Dialect::from_path(request.uri().path())?;
-        (client != provider).then_some(Pair { client, provider })
+        let pair = Pair { client, provider };
+        (client != provider || translate::wants_array(request.uri())).then_some(pair)
     }
 }

@@ -30,8 +30,22 @@ pub(super) struct Exchange {
     pub(super) context: RequestContext,
     pub(super) streaming: bool,
     pub(super) include_usage: bool,
+    /// Whether the client wants the stream as an array: Gemini's, unless events are asked for.
+    pub(super) array: bool,
     /// Stop sequences that the target cannot look out for itself.
     pub(super) stops: Vec<Text<'static>>,
+}
+
+/// The request as it is, but that its stream comes as events: those can be watched.
+fn as_events(request: Request<Full<Bytes>>, pair: Pair) -> (Request<Full<Bytes>>, Exchange) {
+    let (mut parts, body) = request.into_parts();
+    let query = parts.uri.query().map(|query| format!("{query}&")).unwrap_or_default();
+    if let Ok(uri) = Uri::try_from(format!("{}?{query}alt=sse", parts.uri.path())) {
+        parts.uri = uri;
+    }
+    let context = RequestContext::of(&parts.extensions).cloned().unwrap_or_default();
+    let exchange = Exchange { pair, context, streaming: true, include_usage: true, array: true, stops: Vec::new() };
+    (Request::from_parts(parts, body), exchange)
 }
 
 /// Headers that mean the same in every API, or nothing to any.
@@ -48,6 +62,10 @@ const ANTHROPIC_VERSION: (HeaderName, HeaderValue) =
     (HeaderName::from_static("anthropic-version"), HeaderValue::from_static("2023-06-01"));
 
 pub(super) fn translated(request: Request<Full<Bytes>>, pair: Pair) -> Result<(Request<Full<Bytes>>, Exchange), Fault> {
+    let wants_array = translate::wants_array(request.uri());
+    if pair.client == pair.provider {
+        return Ok(as_events(request, pair));
+    }
     let (mut parts, body) = request.into_parts();
     let unsent = |kind, message| Fault::new(kind, message).unsent();
     let Some(context) = RequestContext::of(&parts.extensions).cloned() else {
@@ -91,7 +109,7 @@ pub(super) fn translated(request: Request<Full<Bytes>>, pair: Pair) -> Result<(R
     })?;
     parts.headers = common(&parts.headers, pair.provider);
     note(&losses, &context, target, pair);
-    let exchange = Exchange { pair, context: context.clone(), streaming, include_usage, stops };
+    let exchange = Exchange { pair, context: context.clone(), streaming, include_usage, array: wants_array, stops };
     Ok((Request::from_parts(parts, Full::new(written.into())), exchange))
 }
 
