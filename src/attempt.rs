@@ -112,7 +112,8 @@ impl Attempt {
         self.interruption.get()
     }
 
-    /// What it cost; `None` while its answer runs, and where nothing is known of it.
+    /// What it cost; `None` while its answer runs, and where nothing is known of it. Of one that was cancelled before it answered,
+    /// an estimate of its input; of one whose answer broke off, of what came of it.
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
         self.usage.get().copied()

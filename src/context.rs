@@ -16,6 +16,7 @@ use crate::{
     attempt::{AttemptIndex, Outcome, Phase},
     continuation::{Continuation, Form},
     observer::Observers,
+    usage::Written,
 };
 
 /// When a request must have been answered. Retries, failover and timeouts all end there.
@@ -89,6 +90,8 @@ struct Shared {
     asked: OnceLock<Requirements>,
     requirements: OnceLock<Requirements>,
     attempts: AttemptLog,
+    /// Tells the request from every other one.
+    nonce: OnceLock<[u64; 2]>,
 }
 
 impl RequestContext {
@@ -189,6 +192,11 @@ impl RequestContext {
             }
             known => known == YES,
         }
+    }
+
+    /// What tells the request from every other one, the same for all of its attempts.
+    pub(crate) fn nonce(&self) -> [u64; 2] {
+        *self.shared.nonce.get_or_init(|| [fastrand::u64(..), fastrand::u64(..)])
     }
 
     /// When the request must have been answered, where there is such a time.
@@ -339,9 +347,13 @@ impl AttemptGuard {
     /// Ends it for whoever still needs its context.
     pub(crate) fn ended(&self, outcome: Outcome) {
         // Another layer may have been first: its word counts, and the clock need not be asked for this one.
-        if self.0.attempt().is_some_and(|attempt| attempt.outcome().is_none()) {
-            self.0.end(outcome);
+        let Some(attempt) = self.0.attempt().filter(|attempt| attempt.outcome().is_none()) else { return };
+        if outcome == Outcome::Cancelled && attempt.phase() > Phase::NeverSent {
+            // It is paid for all the same, as far as anybody knows.
+            let needs = self.0.requirements();
+            needs.into_iter().for_each(|needs| attempt.spend(Written::default().estimate(needs.input_tokens)));
         }
+        self.0.end(outcome);
     }
 }
 

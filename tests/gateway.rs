@@ -156,10 +156,14 @@ async fn bytes_pass_unchanged_but_for_the_model() {
         "data: {\"choices\":[{\"delta\":{\"content\":\"a\\u00e9\"},\"f\":1.0e0}]}\n\n\n",
         "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\r\rid: 7\ndata: [DONE]\n"
     );
-    for (content_type, response) in [("application/json", answer), ("text/event-stream; charset=utf-8", stream)] {
+    let asks_for_a_stream = request.replacen('{', "{\t\"stream\" :true,", 1);
+    let events = "text/event-stream; charset=utf-8";
+    for (request, content_type, response) in
+        [(request, "application/json", answer), (&asks_for_a_stream, events, stream)]
+    {
         let primary = RawProvider::answering(raw_response(content_type, response.as_bytes())).await;
         let served = Served::between(&primary.base_url, "http://127.0.0.1:9/v1", QUICK).await;
-        let (head, body) = ask(post(&served, request)).await;
+        let (head, body) = ask(post(&served, request.to_owned())).await;
         assert_eq!(body, response);
         assert_eq!(head.headers["content-type"], content_type);
         let (_, sent) = primary.request().await;

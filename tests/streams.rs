@@ -17,8 +17,9 @@ use hyper_util::{
 use serde_json::{Value, json};
 use tower::{Layer, ServiceExt};
 use tower_failover::{
-    Dialect, FailoverStack, Fault, FaultKind, Provider, ProviderLayer, RateLimits, RateLimitsRegistry, RequestContext,
-    Route, Target, UsageHandle,
+    Dialect, FailoverLayer, FailoverStack, Fault, FaultKind, Outcome, Provider, ProviderLayer, RateLimits,
+    RateLimitsRegistry, RecoveryLayer, RequestContext, Route, Target, UsageHandle,
+    failover::Hedge,
     simulated::{Compressed, LineEnd, SimulatedFault, SimulatedProvider, StreamFault, StreamPoint, StreamStyle},
 };
 
@@ -705,6 +706,84 @@ impl Stack {
             Request::post("/v1/chat/completions").body(Full::new(Bytes::from(request.to_string()))).unwrap();
         request.extensions_mut().insert(context.clone());
         (service.oneshot(request).await.unwrap(), context)
+    }
+}
+
+/// Two targets, in a stack with recovery around it; gives back the log of one request.
+async fn tried(providers: [&SimulatedProvider; 2], hedge: Option<Duration>) -> (Received, RequestContext) {
+    let targets = ["primary", "fallback"].into_iter().zip(providers).map(|(name, provider)| {
+        Target::new(&Provider::new(name, Dialect::OpenAiChat, &provider.base_url()).unwrap(), "m")
+    });
+    let route = Route::new("r", targets).unwrap();
+    let failover = FailoverLayer::new(&route);
+    let failover = match hedge {
+        Some(after) => failover.with_hedge(Hedge::after(after)),
+        None => failover,
+    };
+    let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(HttpConnector::new());
+    let service = RecoveryLayer::new().layer(FailoverStack::new(&route).with_failover(failover).layer(client));
+    let context = RequestContext::new();
+    let asked = Ask::Text.request("m").to_string();
+    let mut request = Request::post("/v1/chat/completions").body(Full::new(Bytes::from(asked))).unwrap();
+    request.extensions_mut().insert(context.clone());
+    (receive(service.oneshot(request).await.unwrap()).await, context)
+}
+
+#[tokio::test]
+async fn what_a_broken_half_and_a_loser_cost_is_in_the_log() {
+    let (primary, fallback) = (Mode::Resume.provider("primary").await, Mode::Resume.provider("fallback").await);
+    primary.set_fault("cut:9".parse().unwrap());
+    let (received, context) = tried([&primary, &fallback], None).await;
+    assert_eq!((&*said(&received.events)[0], received.clean), (STORY, true));
+    let attempts: Vec<_> = context.attempts().iter().collect();
+    let [half, rest] = attempts[..] else { panic!("{attempts:?}") };
+    let delivered: String = STORY.split_inclusive(' ').take(9).collect();
+    let cost = half.usage().unwrap();
+    assert!(cost.estimated && cost.input > 0 && half.interruption().is_some(), "{half:?}");
+    assert_eq!(cost.output, tokens(delivered.trim_end()));
+    assert!(rest.usage().is_some_and(|usage| !usage.estimated && usage.output > 0), "{rest:?}");
+
+    primary.set_fault("slow-first-token:1h".parse().unwrap());
+    let (received, context) = tried([&primary, &fallback], Some(Duration::from_millis(50))).await;
+    assert!(received.clean);
+    let attempts: Vec<_> = context.attempts().iter().collect();
+    let [loser, winner] = attempts[..] else { panic!("{attempts:?}") };
+    assert_eq!(loser.outcome(), Some(&Outcome::Cancelled));
+    let cost = loser.usage().unwrap();
+    assert!(cost.estimated && cost.input > 0 && cost.output == 0, "{loser:?}");
+    assert!(winner.usage().is_some_and(|usage| !usage.estimated), "{winner:?}");
+}
+
+#[tokio::test]
+async fn every_body_has_its_own_idempotency_key_and_every_try_of_it_the_same() {
+    let (primary, fallback) = (Mode::Resume.provider("primary").await, Mode::Resume.provider("fallback").await);
+    let settings = "stream_recovery = \"resume\"\nretry = { attempts = 2, base_delay = \"1ms\" }\nbreaker = { failures = 1000, min_calls = 1000 }";
+    let served = Served::between(&primary.base_url(), &fallback.base_url(), settings).await;
+    let keys = |provider: &SimulatedProvider| -> Vec<String> {
+        let keys = provider.received().into_iter().map(|request| request.header("idempotency-key").unwrap().to_owned());
+        keys.collect()
+    };
+    for own in [None, Some("mine")] {
+        [&primary, &fallback].iter().for_each(|provider| provider.clear());
+        let asked = || {
+            let mut request = post(&served, Ask::Text.request("chat").to_string());
+            own.into_iter().for_each(|own| _ = request.headers_mut().insert("idempotency-key", own.parse().unwrap()));
+            request
+        };
+        primary.set_fault("overloaded".parse().unwrap());
+        assert!(receive(send(asked()).await).await.clean);
+        primary.set_fault("cut:9".parse().unwrap());
+        assert!(receive(send(asked()).await).await.clean);
+        let (primarys, fallbacks) = (keys(&primary), keys(&fallback));
+        assert_eq!((primarys.len(), fallbacks.len()), (3, 2));
+        assert_eq!(primarys[0], primarys[1], "a retry");
+        assert_ne!(primarys[0], fallbacks[0], "another model");
+        assert_ne!(fallbacks[0], fallbacks[1], "the rest of an answer");
+        // The client's next request is known again only by its own key.
+        assert_eq!(primarys[1] == primarys[2], own.is_some());
+        if let Some(own) = own {
+            assert!(primarys.iter().chain(&fallbacks).all(|key| key.starts_with(own) && key != own));
+        }
     }
 }
 

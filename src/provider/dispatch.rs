@@ -20,9 +20,13 @@ use crate::{
     body::{Asker, whole},
     catch_error::{self, CatchError},
     dialect,
+    provider::idempotency,
 };
 
 /// Sends requests to the provider of their [`Target`]: the outgoing half of a [`ProviderLayer`](super::ProviderLayer).
+///
+/// Each distinct body that is sent for one request has an `Idempotency-Key` of its own, the same for every retry: the client's,
+/// if it sent one and the body is as the client sent it; otherwise one that is derived from the client's, or made up.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DispatchLayer {
     meter_streams: bool,
@@ -119,7 +123,8 @@ fn upstream_request(request: Request<Full<Bytes>>, meter: bool) -> Result<(Reque
         let message = "the request is for no provider: its RequestContext needs a Target that has one";
         return Err(Fault::new(FaultKind::Unavailable, message).unsent());
     };
-    let (body, metered) = rewritten(whole(body), target, provider, parts.uri.path(), context.as_ref(), meter)?;
+    let asked = whole(body);
+    let (body, metered) = rewritten(asked.clone(), target, provider, parts.uri.path(), context.as_ref(), meter)?;
     let query = parts.uri.query().and_then(without_key);
     let path = dialect::path_for(provider.dialect(), parts.uri.path(), target.model());
     parts.uri = provider.uri(&path, query.as_deref(), target.model()).map_err(|error| {
@@ -130,6 +135,10 @@ fn upstream_request(request: Request<Full<Bytes>>, meter: bool) -> Result<(Reque
     strip_request(&mut parts.headers);
     // A compressed stream could not be looked into without holding it back.
     parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if parts.method == http::Method::POST {
+        let sent = idempotency::Sent { body: &body, asked: &asked, metered };
+        idempotency::set(&mut parts.headers, context.as_ref(), target, sent);
+    }
     if let Some((name, value)) = provider.credentials().header() {
         parts.headers.insert(name, value.clone());
     }
@@ -289,7 +298,7 @@ mod tests {
         assert_eq!(parts.headers["openai-beta"], "kept");
         let mut left: Vec<_> = parts.headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
-        assert_eq!(left, ["accept-encoding", "authorization", "openai-beta"]);
+        assert_eq!(left, ["accept-encoding", "authorization", "idempotency-key", "openai-beta"]);
         assert_eq!(without_key("key=AIza"), None);
         assert_eq!(without_key("k%65y=AIza&a=1&%6B%65%79&keys=2").as_deref(), Some("a=1&keys=2"));
     }

@@ -36,6 +36,7 @@
 
 mod classify;
 mod dispatch;
+mod idempotency;
 mod layer;
 mod stream_guard;
 mod translate;

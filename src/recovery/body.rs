@@ -62,12 +62,14 @@ where
 /// How often one answer is gone on with. Failover tries no target twice; another service inside might, and for ever.
 const MOST_BREAKS: usize = 8;
 
+type Call<S> = Oneshot<S, Request<Full<Bytes>>>;
+
 struct Asking<S>
 where
     S: Service<Request<Full<Bytes>>>,
 {
     // No more than `Send` is asked of the call; the body is `Sync` all the same, as some clients want bodies to be.
-    call: SyncWrapper<Pin<Box<Oneshot<S, Request<Full<Bytes>>>>>>,
+    call: SyncWrapper<Pin<Box<Call<S>>>>,
     /// How a target was asked that was asked in no other words.
     as_asked: Asked,
 }
@@ -131,7 +133,10 @@ where
     /// The upstream has ended the stream.
     fn ended(&mut self) {
         let rest = self.events.finish();
-        self.read_whole(&rest);
+        if !rest.is_empty() {
+            // Something may yet come behind it, which must not run into it.
+            self.read_whole(&[&rest[..], b"\n\n"].concat().into());
+        }
         if self.ending != Ending::NotYet {
             return;
         }

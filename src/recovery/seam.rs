@@ -144,13 +144,19 @@ fn judge(asked: Asked, delivered: &str, held: &str, over: bool) -> Judgement {
     if !over && (held.len() < LOOK_AHEAD || (delivered.len() > held.len() && ends_within(delivered, held))) {
         return Open;
     }
-    if let Some(overlap) = longest_overlap(delivered, held).filter(|overlap| is_telling(delivered, overlap)) {
+    if let Some(overlap) = longest_overlap(delivered, held).filter(|overlap| has_words(overlap)) {
         return match is_unique(overlap) {
+            true if !is_telling(delivered, overlap) => {
+                Mismatch("the rest cannot be told from half a word that is said again")
+            }
             true if may_be_another_word(overlap, &held[overlap.len()..]) => {
                 Mismatch("the rest cannot be told from a word that is said again")
             }
             true => RestFrom(overlap.len()),
-            false if asked == Asked::Prefill => RestFrom(after_white_space(delivered, held)),
+            // What was said twice in a row may be said a third time.
+            false if asked == Asked::Prefill && (repetitive || delivered.ends_with(&overlap.repeat(2))) => {
+                RestFrom(after_white_space(delivered, held))
+            }
             false => Mismatch("the rest cannot be told from a repetition"),
         };
     }

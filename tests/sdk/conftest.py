@@ -33,6 +33,7 @@ api_key  = {{ value = "{fallback_key}" }}
 timeout = {{ first_output = "{patience}", response = "{patience}", idle = "1s", total = "30s" }}
 retry   = {{ attempts = {attempts}, base_delay = "5ms" }}
 breaker = {breaker}
+{defaults}
 
 [routes."{route}"]
 targets = [
@@ -89,6 +90,16 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulated]:
 
 
 @pytest.fixture
+def twin(tmp_path: Path) -> Iterator[Simulated]:
+    """Simulated providers that say word for word what those of the same names say, from a process of their own."""
+    gateway = Gateway(tmp_path / "twin.log", "--listen", "127.0.0.1:0")
+    simulated = Simulated(gateway)
+    yield simulated
+    simulated.close()
+    assert gateway.stop() == 0, gateway.log()
+
+
+@pytest.fixture
 def simulated(host: Simulated) -> Iterator[Simulated]:
     """The simulated providers, healthy and with nothing received."""
     host.reset()
@@ -115,8 +126,10 @@ class Starter:
         fallback: str = "",
         primary_url: str | None = None,
         patience: str = "500ms",
+        defaults: str = "",
     ) -> Gateway:
-        """`primary` and `fallback` are further keys of the two targets, `patience` how long an answer may take."""
+        """`primary` and `fallback` are further keys of the two targets, `patience` how long an answer may take, `defaults`
+        further lines under `[defaults]`."""
         number = next(self.numbers)
         file = self.folder / f"gateway-{number}.toml"
         file.write_text(
@@ -129,6 +142,7 @@ class Starter:
                 attempts=attempts,
                 route=route,
                 patience=patience,
+                defaults=defaults,
                 primary=primary and f", {primary}",
                 fallback=fallback and f", {fallback}",
             )

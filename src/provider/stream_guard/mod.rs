@@ -38,7 +38,8 @@ use crate::{
 ///   its error, never cleanly. No event waits for the next: only the beginning of one whose end has not come is kept.
 /// - An event that cannot be read is a break too, for it may have been a piece of the answer, without which the others would
 ///   read as all of it. What has no brace (`keep-alive`, nothing at all) is no piece in any dialect: it is left out and
-///   reported, and so is anything unreadable, and an error, behind the finish reason: nothing of the answer is missing then.
+///   reported, and so is anything unreadable, and an error, behind the finish reason: nothing of the answer is missing then,
+///   though a client that reads such an error would throw it away. (Usage that such an event tells is in the log.)
 /// - An answer in one piece is collected and checked: truncated, empty or HTML is a fault, and so is an error in a 200.
 /// - JSON where a stream was asked for is turned into the stream that says the same (some servers know no streams), for a
 ///   client that expects events cannot read it; unless it is an error, or not all there, which is a fault. Likewise a stream

@@ -87,6 +87,19 @@ fn last_words_that_come_again_are_trimmed() {
 }
 
 #[test]
+fn half_a_word_and_more_that_come_again_are_never_told_twice() {
+    let text = "\"quoted\"48 Zoë85 Zoë122 Zoë159";
+    for asked in [Asked::Prefill, Asked::Instruction] {
+        for cut in cuts(text).filter(|cut| *cut > 14) {
+            for from in (4..cut).filter(|from| text.is_char_boundary(*from) && has_words(&text[*from..cut])) {
+                let joined = join(asked, &text[..cut], &text[from..], 2);
+                assert!(joined.is_err() || joined.as_deref() == Ok(text), "{asked:?} {:?}", &text[from..cut]);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_new_beginning_that_goes_another_way_is_no_rest() {
     let other = STORY.replace("in silence", "while they sang");
     for cut in cuts(STORY).filter(|cut| *cut > 80) {
