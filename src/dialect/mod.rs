@@ -110,9 +110,11 @@ pub(crate) fn written(dialect: Dialect, body: &[u8]) -> Written {
 /// A whole answer as the stream that a client expects in its place; `None` where it cannot be one.
 pub(crate) fn as_stream(dialect: Dialect, body: &[u8], with_usage: bool) -> Option<Bytes> {
     match dialect {
-        // Byte for byte, as far as that goes.
+        // With all that an answer may have besides what every dialect knows.
         Dialect::OpenAiChat => openai_chat::response::as_stream(body, with_usage),
-        _ => {
+        Dialect::AnthropicMessages => anthropic_messages::response::as_stream(body),
+        Dialect::Gemini => gemini::joined::as_stream(body),
+        Dialect::OpenAiResponses => {
             let answer = translate::decode_answer(dialect, std::str::from_utf8(body).ok()?).ok()?;
             Some(translate::as_stream(&answer, dialect, with_usage).into())
         }
@@ -125,7 +127,8 @@ pub(crate) fn as_answer<'a>(dialect: Dialect, events: impl IntoIterator<Item = C
     match dialect {
         // With all that a chunk may have besides.
         Dialect::OpenAiChat => openai_chat::joined::as_answer(events),
-        _ => translate::joined(dialect, events).map(Bytes::from),
+        Dialect::Gemini => gemini::joined::as_answer(events),
+        Dialect::AnthropicMessages | Dialect::OpenAiResponses => translate::joined(dialect, events).map(Bytes::from),
     }
 }
 

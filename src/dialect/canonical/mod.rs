@@ -23,7 +23,7 @@ mod text;
 
 pub(crate) use answer::{Answer, Finish, call_id, seconds_now};
 pub(crate) use event::{Block, Event, Head};
-pub(crate) use loss::{Loss, Losses};
+pub(crate) use loss::Losses;
 pub(crate) use request::{
     Call, Destination, Effort, Format, Media, MediaKind, Part, Reasoning, Request, Role, Source, Thought, Tool,
     ToolChoice, ToolResult, Turn,

@@ -2,10 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::dialect::{
-    json_scan::Value,
-    json_write::{self, escape},
-};
+use crate::dialect::{json_scan::Value, json_write::escape};
 
 /// What stands between the quotes of a JSON string: text with its escapes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -181,12 +178,6 @@ impl<'a> Extras<'a> {
     pub(crate) fn get(&self, key: &str) -> Option<&Raw<'a>> {
         self.members.iter().rev().find(|(name, _)| name.is(key)).map(|(_, value)| value)
     }
-
-    /// Takes out whatever has that name.
-    pub(crate) fn take(&mut self, key: &str) -> Option<Raw<'a>> {
-        let at = self.members.iter().rposition(|(name, _)| name.is(key))?;
-        Some(self.members.remove(at).1)
-    }
 }
 
 fn key_text(key: Cow<'_, str>) -> Text<'_> {
@@ -194,13 +185,6 @@ fn key_text(key: Cow<'_, str>) -> Text<'_> {
         Cow::Borrowed(key) if !key.contains(['"', '\\']) && !key.contains(char::is_control) => Text::escaped(key),
         key => Text::plain(&key),
     }
-}
-
-/// Writes a string of plain text.
-pub(crate) fn quoted(plain: &str) -> Raw<'static> {
-    let mut out = Vec::with_capacity(plain.len() + 2);
-    json_write::string(&mut out, plain);
-    Raw(Cow::Owned(String::from_utf8(out).unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -240,8 +224,7 @@ mod tests {
         let mut extras = Extras::default();
         value.members().for_each(|member| member.map(|(key, value)| extras.keep(key, &value)).unwrap());
         assert_eq!(extras.get("a").unwrap().as_str(), "3");
-        assert_eq!(extras.take("a").unwrap().as_str(), "3");
-        assert_eq!(extras.iter().map(|(key, _)| key.decoded().into_owned()).collect::<Vec<_>>(), ["a", "b\n"]);
+        assert_eq!(extras.iter().map(|(key, _)| key.decoded().into_owned()).collect::<Vec<_>>(), ["a", "b\n", "a"]);
         extras.keep_aside("id".into(), &Value::whole(b"7").unwrap());
         extras.mark(".bare");
         assert_eq!((extras.aside("id").unwrap().as_str(), extras.get("id")), ("7", None));

@@ -196,7 +196,12 @@ mod tests {
         let request = decode(&text).unwrap();
         let (mut losses, mut out) = (Losses::default(), Vec::new());
         let capabilities = Capabilities::new();
-        encode(&request, Destination { model: None, capabilities: &capabilities }, &mut losses, &mut out);
+        encode(
+            &request,
+            Destination { model: None, capabilities: &capabilities, variant: Default::default() },
+            &mut losses,
+            &mut out,
+        );
         assert!(losses.is_empty(), "{losses:?}");
         serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&out)))
     }
@@ -297,7 +302,8 @@ mod tests {
         let request = decode(&text).unwrap();
         let (mut losses, mut out) = (Losses::default(), Vec::new());
         let capabilities = Capabilities::new();
-        let destination = Destination { model: Some("\"gpt\""), capabilities: &capabilities };
+        let destination =
+            Destination { model: Some("\"gpt\""), capabilities: &capabilities, variant: Default::default() };
         openai_chat::request::encode::encode(&request, destination, &mut losses, &mut out);
         let body: Json = serde_json::from_slice(&out).unwrap();
         assert_eq!(

@@ -14,7 +14,12 @@ use crate::{
 fn written(request: &crate::dialect::canonical::Request<'_>) -> (Json, Vec<String>) {
     let (mut losses, mut out) = (Losses::default(), Vec::new());
     let capabilities = Capabilities::new();
-    encode(request, Destination { model: None, capabilities: &capabilities }, &mut losses, &mut out);
+    encode(
+        request,
+        Destination { model: None, capabilities: &capabilities, variant: Default::default() },
+        &mut losses,
+        &mut out,
+    );
     let json = serde_json::from_slice(&out);
     let json = json.unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&out)));
     (json, losses.iter().map(|loss| loss.to_string()).collect())
@@ -37,7 +42,7 @@ fn to_chat(body: &Json) -> (Json, Vec<String>) {
     let text = body.to_string();
     let (mut losses, mut out) = (Losses::default(), Vec::new());
     let capabilities = Capabilities::new();
-    let destination = Destination { model: None, capabilities: &capabilities };
+    let destination = Destination { model: None, capabilities: &capabilities, variant: Default::default() };
     openai_chat::request::encode::encode(&decode(&text).unwrap(), destination, &mut losses, &mut out);
     (serde_json::from_slice(&out).unwrap(), losses.iter().map(|loss| loss.to_string()).collect())
 }
@@ -221,7 +226,7 @@ fn a_model_that_cannot_reason_is_not_asked_to() {
     let (capabilities, mut out) = (Capabilities::new().without(Ability::Reasoning), Vec::new());
     encode(
         &request,
-        Destination { model: Some("\"m\""), capabilities: &capabilities },
+        Destination { model: Some("\"m\""), capabilities: &capabilities, variant: Default::default() },
         &mut Losses::default(),
         &mut out,
     );

@@ -16,7 +16,12 @@ fn losses_of(losses: &Losses) -> Vec<String> {
 fn written(request: &Request<'_>, model: &str, capabilities: &Capabilities) -> (Json, Vec<String>) {
     let (mut losses, mut out) = (Losses::default(), Vec::new());
     let model = format!("\"{model}\"");
-    encode(request, Destination { model: Some(&model), capabilities }, &mut losses, &mut out);
+    encode(
+        request,
+        Destination { model: Some(&model), capabilities, variant: Default::default() },
+        &mut losses,
+        &mut out,
+    );
     let body =
         serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&out)));
     (body, losses_of(&losses))
