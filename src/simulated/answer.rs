@@ -30,7 +30,21 @@ pub(super) struct Asked {
     pub(super) format: Format,
     /// Whether the answer is to be thought about.
     pub(super) reasons: bool,
+    /// How many tokens the answer may have.
+    pub(super) most_tokens: Option<usize>,
+    /// Where it ends should it come upon one of these.
+    pub(super) stop: Vec<String>,
     pub(super) prompt_tokens: usize,
+}
+
+/// Why an answer ends.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Ending {
+    Whole,
+    /// It may have no more tokens.
+    Length,
+    /// It came upon this.
+    Stopped(String),
 }
 
 /// What the last message is.
@@ -159,6 +173,29 @@ impl Answer {
             Turn::ToolResult(_) => format!("[{name}] The tool answered \"{said}\"."),
             _ => format!("[{name}] A simulated answer to \"{said}\"."),
         })
+    }
+
+    /// As much of it as is asked for, and why it ends there. Calls are made whole.
+    pub(super) fn within(self, asked: &Asked) -> (Self, Ending) {
+        let (text, is_json) = match self {
+            Self::Text(text) => (text, false),
+            Self::Json(text) => (text, true),
+            calls @ Self::Calls(_) => return (calls, Ending::Whole),
+        };
+        let stops = asked.stop.iter().filter(|stop| !stop.is_empty());
+        let stop = stops.filter_map(|stop| Some((text.find(stop.as_str())?, stop))).min_by_key(|(at, _)| *at);
+        let said = &text[..stop.map_or(text.len(), |(at, _)| at)];
+        let most = asked.most_tokens.unwrap_or(usize::MAX);
+        let bounded: String = match is_json {
+            true => said.chars().take(most.saturating_mul(4)).collect(),
+            false => words(said).into_iter().take(most).collect(),
+        };
+        let ending = match stop {
+            _ if bounded.len() < said.len() => Ending::Length,
+            Some((_, stop)) => Ending::Stopped(stop.clone()),
+            None => Ending::Whole,
+        };
+        (if is_json { Self::Json(bounded) } else { Self::Text(bounded) }, ending)
     }
 
     /// How many tokens the answer is said to have.

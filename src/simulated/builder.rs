@@ -80,7 +80,8 @@ impl SimulatedProviderBuilder {
         self
     }
 
-    /// The key that every request must bring as `Authorization: Bearer`, or be answered 401. None by default.
+    /// The key that every request must bring as `Authorization: Bearer` (or, to Anthropic's paths, as `x-api-key`),
+    /// or be answered 401. None by default.
     pub fn require_key(mut self, key: impl Into<SecretString>) -> Self {
         self.settings.key = Some(key.into());
         self

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 
 use super::SimulatedFault;
 use super::answer::{Events, Part, Rendered};
-use super::openai_chat;
+use super::api::Api;
 use super::received::ReceivedRequest;
 use super::script::{Exchange, Script, Step, Steps};
 use super::server::Server;
@@ -57,12 +57,13 @@ pub(super) async fn respond(server: Arc<Server>, socket: Arc<Socket>, request: R
     let fault = server.begin();
     let exchange = Exchange::new(server.clone(), socket.clone());
     let (parts, body) = request.into_parts();
+    let api = Api::of(&parts);
     let body = Limited::new(body, LARGEST).collect().await;
     let body = body.map(|body| body.to_bytes());
     let kept = body.as_ref().map_or_else(|_| Bytes::new(), Bytes::clone);
     server.record(ReceivedRequest::new(parts.clone(), kept, fault.clone()));
     let reply = match body {
-        Ok(body) => meet(&server, &fault, &parts, &body),
+        Ok(body) => meet(api, &server, &fault, &parts, &body),
         Err(error) if error.is::<LengthLimitError>() => {
             Reply::Send(Duration::ZERO, page(StatusCode::PAYLOAD_TOO_LARGE, "413 Payload Too Large"))
         }
@@ -88,13 +89,13 @@ pub(super) async fn respond(server: Arc<Server>, socket: Arc<Socket>, request: R
                 tokio::time::sleep(wait).await;
             }
             let mut response = response.map(|steps| Script::new(steps, exchange));
-            openai_chat::decorate(response.headers_mut(), &server);
+            api.decorate(response.headers_mut(), &server);
             response
         }
     }
 }
 
-fn meet(server: &Server, fault: &SimulatedFault, parts: &Parts, body: &Bytes) -> Reply {
+fn meet(api: Api, server: &Server, fault: &SimulatedFault, parts: &Parts, body: &Bytes) -> Reply {
     let at_once = |response| Reply::Send(Duration::ZERO, response);
     match fault {
         SimulatedFault::Reset => return Reply::Reset,
@@ -105,10 +106,10 @@ fn meet(server: &Server, fault: &SimulatedFault, parts: &Parts, body: &Bytes) ->
         SimulatedFault::HtmlOk => return at_once(page(StatusCode::OK, "Just a moment...")),
         _ => {}
     }
-    if let Some(error) = openai_chat::fault(fault, parts, body, &server.settings) {
+    if let Some(error) = api.fault(fault, parts, body, &server.settings) {
         return at_once(error);
     }
-    match openai_chat::outcome(server, parts, body) {
+    match api.outcome(server, parts, body) {
         Outcome::Plain(response) => at_once(response),
         Outcome::Answer { rendered: Rendered::Whole(body), error_body, .. } => {
             let delay = match fault {
@@ -156,7 +157,9 @@ fn stream(events: Events, [error, end]: [Bytes; 2], fault: &SimulatedFault, serv
         SimulatedFault::EmptyStream => return response(StatusCode::OK, EVENTS, steps),
         SimulatedFault::ErrorFirstEvent => {
             steps.send(error);
-            steps.send(end);
+            if !end.is_empty() {
+                steps.send(end);
+            }
             return response(StatusCode::OK, EVENTS, steps);
         }
         _ => {}

@@ -1,7 +1,8 @@
 //! Simulated LLM providers: real sockets, true answers, and faults that can be switched while they run.
 //!
 //! For tests, demos and drills. A [`SimulatedProvider`] listens on a port of its own and answers as OpenAI's
-//! chat completions do: whole or as a stream, with text, tool calls or structured output. A
+//! chat completions and Anthropic's messages do, each under its own path: whole or as a stream, with text, tool calls or
+//! structured output. A
 //! [`SimulatedFault`] makes it fail in one of the ways in which providers fail: refused and reset
 //! connections, silence, rate limits, and streams that stop half-way.
 //!
@@ -42,9 +43,11 @@
 //! the request offers tools and its last message is the user's, the answer calls the function that
 //! `tool_choice` names, or else the first; or all those that the message mentions by name, if there are
 //! several and `parallel_tool_calls` allows it. Arguments and structured output are instances of their JSON
-//! schemas. A request that is wrong is told so in OpenAI's words.
+//! schemas. An answer ends at a stop sequence, and when it has as many tokens (of a text: words) as it may have. A request
+//! that is wrong is told so in the API's own words.
 //!
-//! Where the request asks for reasoning (`reasoning_effort`), some comes first (`reasoning_content`).
+//! Where the request asks for reasoning (`reasoning_effort`, `thinking`), some comes first (`reasoning_content`, a
+//! `thinking` block).
 //!
 //! # Streams that go wrong
 //!
@@ -72,10 +75,12 @@
 //!
 //! # What it does not do
 //!
-//! It speaks HTTP/1.1 without TLS, and gives one choice whatever `n` is. It heeds no `max_tokens`, and does
-//! not check that a request keeps the API's finer rules.
+//! It speaks HTTP/1.1 without TLS, and gives one choice whatever `n` is. Of chat completions it does not check that a
+//! request keeps the API's finer rules; of messages it does.
 
 mod answer;
+mod anthropic_messages;
+mod api;
 mod builder;
 mod continuation;
 mod exchange;

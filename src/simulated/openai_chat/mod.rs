@@ -34,8 +34,8 @@ fn healthy(server: &Server, parts: &Parts, body: &Bytes) -> Result<Outcome, ApiE
         "/v1/chat/completions" if post => {
             let manner = server.manner();
             let asked = request::parse(body, manner.refuses_prefill)?;
-            let answer = Answer::to(&asked, settings, manner.continuation);
-            let stamp = render::Stamp::new(server);
+            let (answer, ending) = Answer::to(&asked, settings, manner.continuation).within(&asked);
+            let stamp = render::Stamp::new(server, ending);
             if (asked.stream && !manner.style.json) || manner.style.events {
                 Rendered::Stream(render::events(&asked, &answer, &stamp, server))
             } else {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::{DONE, event};
-use crate::simulated::answer::{Answer, Asked, Events, Part, json_pieces, now, text_pieces, tokens};
+use crate::simulated::answer::{Answer, Asked, Ending, Events, Part, json_pieces, now, text_pieces, tokens};
 use crate::simulated::server::Server;
 
 const FINGERPRINT: &str = "fp_51a0a7ed00";
@@ -14,11 +14,12 @@ const FINGERPRINT: &str = "fp_51a0a7ed00";
 pub(super) struct Stamp {
     id: String,
     created: u64,
+    ending: Ending,
 }
 
 impl Stamp {
-    pub(super) fn new(server: &Server) -> Self {
-        Self { id: format!("chatcmpl-{}", server.next_id()), created: now() }
+    pub(super) fn new(server: &Server, ending: Ending) -> Self {
+        Self { id: format!("chatcmpl-{}", server.next_id()), created: now(), ending }
     }
 }
 
@@ -49,7 +50,7 @@ pub(super) fn whole(asked: &Asked, answer: &Answer, stamp: &Stamp, server: &Serv
             "index": 0,
             "message": message,
             "logprobs": null,
-            "finish_reason": finish_reason(answer),
+            "finish_reason": finish_reason(answer, &stamp.ending),
         }],
         "usage": usage(asked, answer),
         "service_tier": "default",
@@ -90,7 +91,7 @@ pub(super) fn events(asked: &Asked, answer: &Answer, stamp: &Stamp, server: &Ser
             }
         }
     }
-    let finish = Value::from(finish_reason(answer));
+    let finish = Value::from(finish_reason(answer, &stamp.ending));
     events.ending.push(chunk(asked, stamp, json!({}), finish));
     if asked.stream_usage {
         let mut last = envelope(asked, stamp);
@@ -128,10 +129,11 @@ fn call_id(server: &Server) -> String {
     format!("call_{}", server.next_id())
 }
 
-fn finish_reason(answer: &Answer) -> &'static str {
-    match answer {
-        Answer::Text(_) | Answer::Json(_) => "stop",
-        Answer::Calls(_) => "tool_calls",
+fn finish_reason(answer: &Answer, ending: &Ending) -> &'static str {
+    match (answer, ending) {
+        (Answer::Calls(_), _) => "tool_calls",
+        (_, Ending::Length) => "length",
+        (_, Ending::Whole | Ending::Stopped(_)) => "stop",
     }
 }
 

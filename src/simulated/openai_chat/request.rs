@@ -32,6 +32,8 @@ pub(super) fn parse(body: &[u8], refuses_prefill: bool) -> Result<Asked, ApiErro
         parallel: flag(&request, "/parallel_tool_calls").unwrap_or(true),
         format: format(&request),
         reasons: reasons(&request),
+        most_tokens: most_tokens(&request),
+        stop: stop(&request),
         prompt_tokens: 3 + messages.iter().map(|message| 4 + tokens(&said(message))).sum::<usize>(),
     })
 }
@@ -135,6 +137,20 @@ fn choice(request: &Value) -> ToolChoice {
         Some(name) => ToolChoice::Named(name.to_owned()),
         None => ToolChoice::Any,
     }
+}
+
+fn most_tokens(request: &Value) -> Option<usize> {
+    let most = request.get("max_completion_tokens").or_else(|| request.get("max_tokens"));
+    most.and_then(Value::as_u64).and_then(|most| most.try_into().ok())
+}
+
+fn stop(request: &Value) -> Vec<String> {
+    let one_or_several = match request.get("stop") {
+        Some(Value::Array(several)) => several.as_slice(),
+        Some(one) => std::slice::from_ref(one),
+        None => &[],
+    };
+    one_or_several.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 fn reasons(request: &Value) -> bool {

@@ -3,6 +3,7 @@
 mod answers;
 mod connections;
 mod faults;
+mod messages;
 mod streams;
 
 use std::io;
