@@ -52,7 +52,8 @@ pub struct Attempt {
     started: Instant,
     phase: AtomicU8,
     ended: OnceLock<(Outcome, Duration)>,
-    interruption: OnceLock<Fault>,
+    // Boxed, because it is rare, and whatever is here is kept as long as the answer runs.
+    interruption: OnceLock<Box<Fault>>,
     usage: OnceLock<Usage>,
     request_losses: OnceLock<Box<[&'static str]>>,
     answer_losses: OnceLock<Box<[&'static str]>>,
@@ -109,7 +110,7 @@ impl Attempt {
     /// What broke the answer off after it had begun, if anything did.
     #[must_use]
     pub fn interruption(&self) -> Option<&Fault> {
-        self.interruption.get()
+        self.interruption.get().map(|fault| &**fault)
     }
 
     /// What it cost; `None` while its answer runs, and where nothing is known of it. Of one that was cancelled before it answered,
@@ -165,7 +166,7 @@ impl Attempt {
 
     /// Records what broke the answer off. The first word counts; whether this was it.
     pub(crate) fn interrupt(&self, fault: Fault) -> bool {
-        self.interruption.set(fault).is_ok()
+        self.interruption.set(Box::new(fault)).is_ok()
     }
 }
 

@@ -87,7 +87,7 @@ struct Shared {
     grpc: AtomicU8,
     outline: OnceLock<RequestOutline>,
     /// What the caller needs besides what its body says.
-    asked: OnceLock<Requirements>,
+    asked: OnceLock<Box<Requirements>>,
     requirements: OnceLock<Requirements>,
     attempts: AttemptLog,
     /// Tells the request from every other one.
@@ -124,7 +124,7 @@ impl RequestContext {
     /// Says what the request needs beyond what its body shows: tags, languages, a latency budget.
     #[must_use]
     pub fn with_requirements(self, asked: Requirements) -> Self {
-        let _ = self.shared.asked.set(asked);
+        let _ = self.shared.asked.set(Box::new(asked));
         self
     }
 
@@ -239,7 +239,7 @@ impl RequestContext {
     /// What its caller needs beyond what its body shows.
     #[must_use]
     pub fn asked(&self) -> Option<&Requirements> {
-        self.shared.asked.get()
+        self.shared.asked.get().map(|asked| &**asked)
     }
 
     /// Says what it needs, whatever its body shows; a second word does not count.
