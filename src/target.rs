@@ -485,7 +485,6 @@ mod tests {
         ] {
             assert_eq!(provider(base).uri(path, query, None).unwrap().to_string(), uri);
         }
-        let anthropic = Provider::new("a", Dialect::AnthropicMessages, "https://api.test").unwrap();
         for base in ["https://api.test", "https://api.test/v1"] {
             let anthropic = Provider::new("a", Dialect::AnthropicMessages, base).unwrap();
             let uri = anthropic.uri("/v1/messages", None, None).unwrap();

@@ -228,6 +228,6 @@ mod tests {
         extras.keep_aside("id".into(), &Value::whole(b"7").unwrap());
         extras.mark(".bare");
         assert_eq!((extras.aside("id").unwrap().as_str(), extras.get("id")), ("7", None));
-        assert!(extras.aside(".bare").is_some() && extras.iter().count() == 2 && extras.asides().count() == 2);
+        assert!(extras.aside(".bare").is_some() && extras.iter().count() == 3 && extras.asides().count() == 2);
     }
 }

@@ -302,8 +302,8 @@ mod tests {
         let request = decode(&text).unwrap();
         let (mut losses, mut out) = (Losses::default(), Vec::new());
         let capabilities = Capabilities::new();
-        let destination =
-            Destination { model: Some("\"gpt\""), capabilities: &capabilities, variant: Default::default() };
+        let variant = crate::Variant::from_name("openai").unwrap();
+        let destination = Destination { model: Some("\"gpt\""), capabilities: &capabilities, variant };
         openai_chat::request::encode::encode(&request, destination, &mut losses, &mut out);
         let body: Json = serde_json::from_slice(&out).unwrap();
         assert_eq!(

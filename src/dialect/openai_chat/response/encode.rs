@@ -15,11 +15,16 @@ pub(crate) fn encode(answer: &Answer<'_>, losses: &mut Losses, out: &mut Vec<u8>
     object(out, |body| {
         match &answer.id {
             Some(id) => body.text("id", id),
+            None if own => {}
             None => body.string("id", "chatcmpl-unnamed"),
         }
         body.string("object", "chat.completion");
         body.number("created", answer.created.unwrap_or_else(seconds_now));
-        body.text("model", answer.model.as_ref().unwrap_or(&Text::default()));
+        match &answer.model {
+            Some(model) => body.text("model", model),
+            None if own => {}
+            None => body.string("model", ""),
+        }
         body.array("choices", |choices| {
             choices.object(|choice| {
                 choice.number("index", 0);

@@ -246,6 +246,7 @@ fn every_recorded_chat_can_be_put_so() {
 /// The losses that there may be of a chat.
 const NAMED: &[&str] = &[
     "annotations",
+    "prompt_cache_breakpoint",
     "audio",
     "cache_control",
     "thoughtSignature",
