@@ -82,7 +82,10 @@ pub(super) fn parse(model: &str, stream: bool, body: &[u8], refuses_prefill: boo
         parallel: true,
         format: format(settings),
         reasons: settings.get("thinkingConfig").is_some_and(|config| config["includeThoughts"] == true),
-        most_tokens: settings.get("maxOutputTokens").and_then(Value::as_u64).and_then(|most| usize::try_from(most).ok()),
+        most_tokens: settings
+            .get("maxOutputTokens")
+            .and_then(Value::as_u64)
+            .and_then(|most| usize::try_from(most).ok()),
         stop: stops.filter_map(|stop| Some(stop.as_str()?.to_owned())).collect(),
         prompt_tokens,
     })
