@@ -110,6 +110,8 @@ pub(super) struct Events {
     pub(super) output: Vec<(Part, Bytes)>,
     /// The finish reason and all that follows it.
     pub(super) ending: Vec<Bytes>,
+    /// Whether they are no events but the elements of an array.
+    pub(super) array: bool,
 }
 
 /// What a piece of output is a part of.

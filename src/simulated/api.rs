@@ -8,12 +8,13 @@ use super::builder::Settings;
 use super::exchange::Outcome;
 use super::script::Steps;
 use super::server::Server;
-use super::{SimulatedFault, anthropic_messages, openai_chat};
+use super::{SimulatedFault, anthropic_messages, gemini, openai_chat};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Api {
     OpenAiChat,
     AnthropicMessages,
+    Gemini,
 }
 
 impl Api {
@@ -23,6 +24,8 @@ impl Api {
         let is_shared = path.starts_with("/v1/models");
         if path.starts_with("/v1/messages") || is_shared && parts.headers.contains_key("anthropic-version") {
             Self::AnthropicMessages
+        } else if gemini::is_known(path) {
+            Self::Gemini
         } else {
             Self::OpenAiChat
         }
@@ -33,6 +36,7 @@ impl Api {
         match self {
             Self::OpenAiChat => openai_chat::outcome(server, parts, body),
             Self::AnthropicMessages => anthropic_messages::outcome(server, parts, body),
+            Self::Gemini => gemini::outcome(server, parts, body),
         }
     }
 
@@ -47,6 +51,7 @@ impl Api {
         match self {
             Self::OpenAiChat => openai_chat::fault(fault, parts, body, settings),
             Self::AnthropicMessages => anthropic_messages::fault(fault, body, settings),
+            Self::Gemini => gemini::fault(fault, parts),
         }
     }
 
@@ -55,6 +60,7 @@ impl Api {
         match self {
             Self::OpenAiChat => openai_chat::decorate(headers, server),
             Self::AnthropicMessages => anthropic_messages::decorate(headers, server),
+            Self::Gemini => gemini::decorate(headers),
         }
     }
 }

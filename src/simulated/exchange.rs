@@ -153,22 +153,32 @@ fn whole(body: Bytes, error: Bytes, fault: &SimulatedFault, style: &StreamStyle)
 fn stream(events: Events, [error, end]: [Bytes; 2], fault: &SimulatedFault, server: &Server) -> Response<Steps> {
     let style = server.manner().style;
     let mut steps = Steps::default();
+    let (kind, write): (_, fn(&StreamStyle, Steps) -> Steps) = match events.array {
+        true => (JSON, StreamStyle::of_body),
+        false => (EVENTS, StreamStyle::of_stream),
+    };
     match fault {
-        SimulatedFault::EmptyStream => return response(StatusCode::OK, EVENTS, steps),
+        SimulatedFault::EmptyStream => return response(StatusCode::OK, kind, steps),
         SimulatedFault::ErrorFirstEvent => {
             steps.send(error);
             if !end.is_empty() {
                 steps.send(end);
             }
-            return response(StatusCode::OK, EVENTS, steps);
+            if events.array {
+                bracket(&mut steps, true);
+            }
+            return response(StatusCode::OK, kind, steps);
         }
         _ => {}
     }
+    let array = events.array;
     let mut breakage = Breakage::of(&events, fault);
     let opening = events.opening.len();
     let outputs = opening..opening + events.output.len();
     let output = events.output.into_iter().map(|(_, event)| event);
     let all: Vec<Bytes> = events.opening.into_iter().chain(output).chain(events.ending).collect();
+    let count = all.len();
+    let mut goes_on = true;
     for (n, event) in all.into_iter().enumerate() {
         // The first output may be slow whether it comes or not.
         if n == opening {
@@ -185,7 +195,8 @@ fn stream(events: Events, [error, end]: [Bytes; 2], fault: &SimulatedFault, serv
                 steps.send([&event[..event.len() / 2], b"\n\n"].concat().into());
                 continue;
             }
-            if !breakage.happens(&mut steps, &error) {
+            goes_on = breakage.happens(&mut steps, &error);
+            if !goes_on {
                 break;
             }
         }
@@ -194,7 +205,37 @@ fn stream(events: Events, [error, end]: [Bytes; 2], fault: &SimulatedFault, serv
         }
         steps.send(event);
     }
-    styled(response(StatusCode::OK, EVENTS, steps), &style, StreamStyle::of_stream)
+    // Behind the last event there may be nothing more to break.
+    if let Some(breakage) = breakage.filter(|breakage| goes_on && breakage.before >= count) {
+        goes_on = breakage.happens(&mut steps, &error);
+    }
+    if array {
+        let errs = matches!(
+            fault,
+            SimulatedFault::ErrorMidStream { .. } | SimulatedFault::Stream { fault: StreamFault::Error, .. }
+        );
+        bracket(&mut steps, goes_on || errs);
+    }
+    styled(response(StatusCode::OK, kind, steps), &style, write)
+}
+
+/// Makes the events that are sent the elements of an array, which is closed if nothing broke it.
+fn bracket(steps: &mut Steps, closed: bool) {
+    let mut open = &b"["[..];
+    for step in &mut steps.steps {
+        match step {
+            Step::Send(element) => {
+                *element = [open, element].concat().into();
+                open = b",\r\n";
+            }
+            // White space says nothing there, as comments do in events.
+            Step::Repeat(ping, _) => *ping = Bytes::from_static(b"\r\n"),
+            _ => {}
+        }
+    }
+    if closed {
+        steps.send(Bytes::from_static(b"\r\n]"));
+    }
 }
 
 /// Where a stream breaks, and how.
@@ -277,6 +318,11 @@ fn styled(response: Response<Steps>, style: &StreamStyle, write: fn(&StreamStyle
         response.headers_mut().remove(CONTENT_TYPE);
     }
     response
+}
+
+/// A response of events, all of them there.
+pub(super) fn events(events: Bytes) -> Response<Steps> {
+    response(StatusCode::OK, EVENTS, Steps { steps: [Step::Send(events)].into(), length: None })
 }
 
 /// A response of JSON.

@@ -49,6 +49,9 @@
 //! Where the request asks for reasoning (`reasoning_effort`, `thinking`), some comes first (`reasoning_content`, a
 //! `thinking` block).
 //!
+//! Gemini's answers come as events or as an array, for a key in `x-goog-api-key`, in `?key=` or as a bearer's. Models of its
+//! third generation sign their calls, and want that back.
+//!
 //! # Streams that go wrong
 //!
 //! [`SimulatedFault::Stream`] breaks a stream in each way ([`StreamFault`]) at each point ([`StreamPoint`]):
@@ -85,6 +88,7 @@ mod builder;
 mod continuation;
 mod exchange;
 mod fault;
+mod gemini;
 mod openai_chat;
 mod received;
 mod schema;

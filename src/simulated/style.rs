@@ -35,7 +35,7 @@ pub struct StreamStyle {
 /// How a line of an event stream ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LineEnd {
-    /// `"\n"`.
+    /// `"\n"`, or what is the API's own.
     #[default]
     Lf,
     /// `"\r\n"`.
@@ -166,8 +166,8 @@ impl StreamStyle {
         }
         match self.line_end {
             LineEnd::Lf => text,
-            LineEnd::CrLf => text.replace('\n', "\r\n"),
-            LineEnd::Cr => text.replace('\n', "\r"),
+            LineEnd::CrLf => text.replace("\r\n", "\n").replace('\n', "\r\n"),
+            LineEnd::Cr => text.replace("\r\n", "\n").replace('\n', "\r"),
         }
         .into_bytes()
     }

@@ -12,6 +12,12 @@ pub(crate) struct Loss(pub(crate) &'static str);
 impl Loss {
     /// A member that nothing is known of.
     pub(crate) const UNKNOWN_MEMBER: Loss = Loss("unknown member");
+
+    /// Whether a loss of that name is a member that only one dialect knows.
+    #[cfg(test)]
+    pub(crate) fn is_of_a_member(name: &str) -> bool {
+        name == Self::UNKNOWN_MEMBER.0 || KNOWN_MEMBERS.contains(&name)
+    }
 }
 
 impl fmt::Display for Loss {

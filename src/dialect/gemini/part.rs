@@ -92,15 +92,11 @@ fn media<'a>(kind: &str, content: &Value<'a>, mut extras: Extras<'a>) -> Option<
 
 /// Whether anyone can fetch what is there: not what was given to Google to keep, nor what only it shows.
 pub(super) fn is_public(url: &str) -> bool {
-    let mut host = None;
-    for scheme in ["https://", "http://"] {
-        host = host.or_else(|| url.strip_prefix(scheme));
-    }
-    host.is_some_and(|rest| {
-        let host = rest.split(['/', '?']).next().unwrap_or_default();
-        !(host.ends_with(".googleapis.com") && rest.contains("/files/"))
-            && !["youtube.com", "www.youtube.com", "youtu.be"].contains(&host)
-    })
+    let Some(rest) = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) else { return false };
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    let is_given = host.ends_with(".googleapis.com") && rest.contains("/files/");
+    let is_shown = ["youtube.com", "www.youtube.com", "youtu.be"].contains(&host);
+    !is_given && !is_shown
 }
 
 pub(super) fn media_kind(mime: &str) -> MediaKind {

@@ -3,6 +3,7 @@
 mod answers;
 mod connections;
 mod faults;
+mod gemini;
 mod messages;
 mod streams;
 
