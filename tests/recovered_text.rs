@@ -226,7 +226,8 @@ impl Reading {
             let told = self.told.as_deref().expect("somebody was asked to go on");
             let letters = told.chars().filter(|char| char.is_alphanumeric()).count();
             let is_plain = match case.goes_on {
-                GoesOn::Exactly => true,
+                // One of a family of alike characters may be the rest, or the beginning again.
+                GoesOn::Exactly => letters >= 3 || !case.text[told.len()..].starts_with(told),
                 GoesOn::Anew => letters >= 3,
                 GoesOn::Again(characters) => characters >= 24 && told.chars().count() > 2 * characters,
             };

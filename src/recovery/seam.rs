@@ -121,7 +121,7 @@ fn judge(asked: Asked, delivered: &str, held: &str, over: bool) -> Judgement {
     if same == delivered.len() {
         return match asked {
             // A text that goes round in circles begins anew all the time.
-            Asked::Prefill if repetitive => RestFrom(after_white_space(delivered, held)),
+            Asked::Prefill if repetitive && has_words(delivered) => RestFrom(after_white_space(delivered, held)),
             _ if repetitive || !has_words(delivered) => Mismatch("the rest cannot be told from a new beginning"),
             _ => RestFrom(same),
         };
