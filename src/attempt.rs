@@ -122,7 +122,6 @@ impl Attempt {
 
     /// What of the request or the answer could not be said in the other's dialect, by the names of the documentation's
     /// table of losses; nothing where nobody translated.
-    #[must_use]
     pub fn losses(&self) -> impl Iterator<Item = &'static str> {
         [&self.request_losses, &self.answer_losses].into_iter().flat_map(|lost| lost.get()).flatten().copied()
     }

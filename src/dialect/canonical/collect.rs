@@ -116,7 +116,7 @@ pub(crate) fn essence(answer: &Answer<'_>) -> Essence {
             Part::Call(call) => {
                 let arguments = serde_json::from_str(call.arguments.as_str());
                 let arguments = arguments.unwrap_or_else(|_| call.arguments.as_str().into());
-                let none = arguments == serde_json::Value::from("");
+                let none = arguments == "";
                 calls.push((call.name.decoded().into_owned(), if none { serde_json::json!({}) } else { arguments }));
             }
             _ => {}

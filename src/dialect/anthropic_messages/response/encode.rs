@@ -42,7 +42,7 @@ fn translate(answer: &Answer<'_>, losses: &mut Losses, body: &mut Object<'_>) {
     body.string("stop_reason", stop_reason(&answer.finish));
     write_stop_sequence(body, &answer.finish);
     body.object("usage", |object| {
-        usage::write(&answer.usage.unwrap_or(Usage::default()), object);
+        usage::write(&answer.usage.unwrap_or_default(), object);
         match answer.service_tier.as_ref().map(Text::as_escaped) {
             None => {}
             Some("default") => object.string("service_tier", "standard"),

@@ -147,7 +147,8 @@ impl Encoder<'_> {
         }
         let is_content = |part: &&&Part<'_>| {
             let apart = matches!(part, Part::Thought(_)) || is_call(part);
-            !apart && !(turn.bare && turn.role == Role::Assistant && matches!(part, Part::Refusal(_)))
+            let beside = turn.bare && turn.role == Role::Assistant && matches!(part, Part::Refusal(_));
+            !(apart || beside)
         };
         let content: Vec<_> = parts.iter().filter(is_content).collect();
         match &*content {
