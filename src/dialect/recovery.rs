@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{gemini, openai_chat};
+use super::{anthropic_messages, gemini, openai_chat};
 use crate::Dialect;
 
 /// What one event brings to an answer.
@@ -60,13 +60,14 @@ pub(crate) fn tokens_of(text: &str) -> u64 {
 
 /// Whether streams of that dialect can be recovered.
 pub(crate) fn is_known(dialect: Dialect) -> bool {
-    matches!(dialect, Dialect::OpenAiChat | Dialect::Gemini)
+    matches!(dialect, Dialect::OpenAiChat | Dialect::AnthropicMessages | Dialect::Gemini)
 }
 
 /// What the data of an event brings; `None` if it cannot be read.
 pub(crate) fn piece(dialect: Dialect, data: &[u8]) -> Option<Piece> {
     match dialect {
         Dialect::OpenAiChat => openai_chat::recovery::piece(data),
+        Dialect::AnthropicMessages => anthropic_messages::recovery::piece(data),
         Dialect::Gemini => gemini::recovery::piece(data),
         _ => None,
     }
@@ -76,6 +77,7 @@ pub(crate) fn piece(dialect: Dialect, data: &[u8]) -> Option<Piece> {
 pub(crate) fn remedy(dialect: Dialect, body: &[u8]) -> Remedy {
     match dialect {
         Dialect::OpenAiChat => openai_chat::recovery::remedy(body),
+        Dialect::AnthropicMessages => anthropic_messages::recovery::remedy(body),
         Dialect::Gemini => gemini::recovery::remedy(body),
         _ => Remedy::None,
     }
@@ -85,6 +87,7 @@ pub(crate) fn remedy(dialect: Dialect, body: &[u8]) -> Remedy {
 pub(crate) fn terminal(dialect: Dialect) -> Bytes {
     match dialect {
         Dialect::OpenAiChat => openai_chat::recovery::TERMINAL,
+        Dialect::AnthropicMessages => anthropic_messages::recovery::TERMINAL,
         _ => Bytes::new(),
     }
 }
@@ -93,6 +96,7 @@ pub(crate) fn terminal(dialect: Dialect) -> Bytes {
 pub(crate) fn rest_request(dialect: Dialect, body: &Bytes, delivered: &str) -> Option<RestRequest> {
     match dialect {
         Dialect::OpenAiChat => openai_chat::recovery::rest_request(body, delivered),
+        Dialect::AnthropicMessages => anthropic_messages::recovery::rest_request(body, delivered),
         Dialect::Gemini => gemini::recovery::rest_request(body, delivered),
         _ => None,
     }
@@ -111,12 +115,45 @@ pub(crate) struct Retelling<'a> {
     pub(crate) more_output: u64,
 }
 
-/// An event of the rest as one of the answer that broke off; `None` if it cannot be. `first` is the data of the first
-/// event of that answer.
-pub(crate) fn retold(dialect: Dialect, first: &[u8], data: &[u8], how: Retelling<'_>) -> Option<Bytes> {
-    match dialect {
-        Dialect::OpenAiChat => openai_chat::recovery::retold(first, data, how),
-        Dialect::Gemini => gemini::recovery::retold(first, data, how),
+/// What the client has of an answer, as far as its dialect needs that to go on telling it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Told {
+    /// Each event stands for itself.
+    Events,
+    AnthropicMessages(anthropic_messages::recovery::Blocks),
+}
+
+impl Told {
+    /// Nothing yet.
+    pub(crate) fn new(dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::AnthropicMessages => Told::AnthropicMessages(Default::default()),
+            _ => Told::Events,
+        }
+    }
+
+    /// Takes note of an event that the client is given as it came.
+    pub(crate) fn passed(&mut self, data: &[u8]) {
+        match self {
+            Told::Events => {}
+            Told::AnthropicMessages(blocks) => blocks.passed(data),
+        }
+    }
+}
+
+/// An event of the rest as one of the answer that broke off, or as nothing where that has no need of it; `None` if it cannot
+/// be. `first` is the data of the first event of that answer.
+pub(crate) fn retold(
+    dialect: Dialect,
+    first: &[u8],
+    told: &mut Told,
+    data: &[u8],
+    how: Retelling<'_>,
+) -> Option<Bytes> {
+    match (dialect, told) {
+        (Dialect::OpenAiChat, _) => openai_chat::recovery::retold(first, data, how),
+        (Dialect::Gemini, _) => gemini::recovery::retold(first, data, how),
+        (Dialect::AnthropicMessages, Told::AnthropicMessages(blocks)) => blocks.retold(data, how),
         _ => None,
     }
 }

@@ -9,7 +9,7 @@ use super::seam::{Asked, Joined, Seam};
 use crate::{
     Dialect, Fault,
     body::EventStream,
-    dialect::recovery::{self as telling, INSTRUCTION, Piece, Remedy, RestRequest, Retelling, tokens_of},
+    dialect::recovery::{self as telling, INSTRUCTION, Piece, Remedy, RestRequest, Retelling, Told, tokens_of},
 };
 
 /// How much of a tool call is held back, and how much text is remembered, in bytes: beyond that an answer is not completed.
@@ -41,6 +41,9 @@ pub(super) struct Answer {
     dialect: Dialect,
     /// The data of its first event, by which the rest is told as the same answer.
     first: Option<Bytes>,
+    /// What the client has of it, and what it had when the first event was held back.
+    told: Told,
+    told_unheld: Told,
     seam: Seam,
     /// Of the rest, not of the answer as it began.
     is_rest: bool,
@@ -66,6 +69,8 @@ impl Answer {
         Answer {
             dialect,
             first: None,
+            told: Told::new(dialect),
+            told_unheld: Told::new(dialect),
             seam: Seam::new(Asked::Again, String::new()),
             is_rest: false,
             reasoned: false,
@@ -110,6 +115,8 @@ impl Answer {
             if self.begun(whole.slice(place.clone()), piece) {
                 self.forward(whole.slice(from..place.start));
                 from = place.end;
+            } else {
+                self.told.passed(&data);
             }
         }
         if !self.is_rest {
@@ -147,6 +154,10 @@ impl Answer {
 
     /// Holds back an event from the first of a tool call on; all of them go together when the answer is whole.
     fn hold(&mut self, event: Bytes, piece: &Piece) {
+        // Of the answer as it began, nothing that is held has been noted.
+        if !self.is_rest {
+            self.told_unheld = self.told;
+        }
         self.held_bytes += event.len();
         self.held.push(event);
         self.held_text.push_str(&piece.text);
@@ -204,7 +215,10 @@ impl Answer {
             without_reasoning: piece.reasoning && !reasoning,
             ..self.usage
         };
-        let event = telling::retold(self.dialect, self.first(), data, how).ok_or(UNREADABLE)?;
+        if self.held.is_empty() {
+            self.told_unheld = self.told;
+        }
+        let event = self.retold(data, how)?;
         if piece.tool_call || !self.held.is_empty() {
             self.hold(event, &Piece { text, ..piece });
         } else {
@@ -215,13 +229,14 @@ impl Answer {
     }
 
     fn tell(&mut self, data: &[u8], how: Retelling<'_>) -> Result<(), Misfit> {
-        let event = telling::retold(self.dialect, self.first(), data, how).ok_or(UNREADABLE)?;
+        let event = self.retold(data, how)?;
         self.forward(event);
         Ok(())
     }
 
-    fn first(&self) -> &[u8] {
-        self.first.as_deref().unwrap_or(b"{}")
+    fn retold(&mut self, data: &[u8], how: Retelling<'_>) -> Result<Bytes, Misfit> {
+        let first = self.first.as_deref().unwrap_or(b"{}");
+        telling::retold(self.dialect, first, &mut self.told, data, how).ok_or(UNREADABLE)
     }
 
     /// The stream has ended cleanly; whether the answer is whole, as far as can be told.
@@ -246,6 +261,9 @@ impl Answer {
     pub(super) fn broke(&mut self, request: &Bytes) -> Option<Plan> {
         // Nobody has seen what was held back. Of the rest, the seam takes it for seen.
         let is_uncertain = self.is_rest && !self.held_text.is_empty();
+        if !self.held.is_empty() {
+            self.told = self.told_unheld;
+        }
         self.held.clear();
         self.held_text.clear();
         self.held_bytes = 0;
@@ -284,3 +302,6 @@ impl Answer {
 }
 
 const UNREADABLE: Misfit = Misfit("an event of the rest cannot be told");
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 pub(crate) mod decode;
 pub(crate) mod encode;
 #[cfg(test)]
-mod grammar;
+pub(crate) mod grammar;
 
 use super::usage::{Counts, add_written};
 use crate::{

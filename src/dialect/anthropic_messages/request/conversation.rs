@@ -59,6 +59,12 @@ impl<'r> Conversation<'r> {
         }
         reader.answer_all(losses);
         let mut conversation = reader.conversation;
+        if conversation.turns.is_empty() && !conversation.system.is_empty() {
+            // All that is said is a system message: that is what is to be answered.
+            let said = std::mem::take(&mut conversation.system).into_iter();
+            let blocks = said.map(|text| Block::Text(Cow::Borrowed(text))).collect();
+            conversation.turns.push(Said { blocks, ..Said::new(true) });
+        }
         conversation.trim_end();
         if conversation.turns.first().is_none_or(|first| !first.by_user) {
             conversation.turns.insert(0, Said::go_on());

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use crate::{body::EventStream, dialect::recorded::Exchange};
 
 /// The data of a text's events.
-pub(super) fn data_of(stream: &str) -> Vec<String> {
+pub(crate) fn data_of(stream: &str) -> Vec<String> {
     let whole = Bytes::copy_from_slice(stream.as_bytes());
     let mut events = EventStream::default();
     let mut whole = events.push(whole).unwrap().to_vec();
@@ -17,7 +17,7 @@ pub(super) fn data_of(stream: &str) -> Vec<String> {
 }
 
 /// The data of the events of each whole and unharmed stream of this dialect that was recorded together.
-pub(super) fn streams(exchange: &Exchange) -> Vec<Vec<String>> {
+pub(crate) fn streams(exchange: &Exchange) -> Vec<Vec<String>> {
     let Some(stream) = exchange.stream.as_ref().filter(|_| exchange.status == 200) else { return Vec::new() };
     let events = data_of(stream);
     let is_event = |data: &String| serde_json::from_str::<Json>(data).is_ok_and(|json| json["type"].is_string());
@@ -30,7 +30,7 @@ pub(super) fn streams(exchange: &Exchange) -> Vec<Vec<String>> {
 }
 
 /// Checks the events of a whole stream.
-pub(super) fn check(events: &[String]) -> Result<(), String> {
+pub(crate) fn check(events: &[String]) -> Result<(), String> {
     let mut state = State::default();
     for data in events {
         let event: Json = serde_json::from_str(data).map_err(|error| format!("{error}: {data}"))?;

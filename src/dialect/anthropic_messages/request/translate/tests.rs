@@ -88,6 +88,9 @@ fn systems_go_to_the_top() {
     );
     assert_eq!(body["system"], json!([{"type": "text", "text": "A"}, {"type": "text", "text": "B"}]));
     assert_eq!(losses, none());
+    let (body, losses) = to(OLD, &json!({"messages": [{"role": "system", "content": "A"}]}));
+    assert_eq!((&body["messages"], body.get("system")), (&json!([{"role": "user", "content": "A"}]), None));
+    assert_eq!(losses, none());
     let late = json!({"messages": [{"role": "user", "content": "Hi"}, {"role": "system", "content": "A"}]});
     let (body, losses) = to(OLD, &late);
     assert_eq!((&body["system"], losses), (&json!("A"), vec!["place of a system message".to_owned()]));
