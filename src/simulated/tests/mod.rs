@@ -4,6 +4,7 @@ mod answers;
 mod connections;
 mod faults;
 mod messages;
+mod responses;
 mod streams;
 
 use std::io;
