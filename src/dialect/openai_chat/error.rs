@@ -19,7 +19,7 @@ pub(crate) fn event(fault: &Fault) -> Bytes {
 }
 
 /// OpenAI's own words for what went wrong, as far as it has one.
-fn kind(fault: &Fault) -> &'static str {
+pub(crate) fn kind(fault: &Fault) -> &'static str {
     match fault.kind() {
         FaultKind::RateLimited => "rate_limit_error",
         FaultKind::QuotaExhausted => "insufficient_quota",
