@@ -8,11 +8,12 @@ use super::builder::Settings;
 use super::exchange::Outcome;
 use super::script::Steps;
 use super::server::Server;
-use super::{SimulatedFault, anthropic_messages, gemini, openai_chat};
+use super::{SimulatedFault, anthropic_messages, gemini, openai, openai_chat, openai_responses};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Api {
     OpenAiChat,
+    OpenAiResponses,
     AnthropicMessages,
     Gemini,
 }
@@ -26,6 +27,8 @@ impl Api {
             Self::AnthropicMessages
         } else if gemini::is_known(path) {
             Self::Gemini
+        } else if path == openai_responses::PATH {
+            Self::OpenAiResponses
         } else {
             Self::OpenAiChat
         }
@@ -35,6 +38,7 @@ impl Api {
     pub(super) fn outcome(self, server: &Server, parts: &Parts, body: &Bytes) -> Outcome {
         match self {
             Self::OpenAiChat => openai_chat::outcome(server, parts, body),
+            Self::OpenAiResponses => openai_responses::outcome(server, parts, body),
             Self::AnthropicMessages => anthropic_messages::outcome(server, parts, body),
             Self::Gemini => gemini::outcome(server, parts, body),
         }
@@ -50,6 +54,7 @@ impl Api {
     ) -> Option<Response<Steps>> {
         match self {
             Self::OpenAiChat => openai_chat::fault(fault, parts, body, settings),
+            Self::OpenAiResponses => openai_responses::fault(fault, parts, body, settings),
             Self::AnthropicMessages => anthropic_messages::fault(fault, body, settings),
             Self::Gemini => gemini::fault(fault, parts),
         }
@@ -58,7 +63,7 @@ impl Api {
     /// Adds the headers that come with every answer that does not bring its own.
     pub(super) fn decorate(self, headers: &mut HeaderMap, server: &Server) {
         match self {
-            Self::OpenAiChat => openai_chat::decorate(headers, server),
+            Self::OpenAiChat | Self::OpenAiResponses => openai::decorate(headers, server),
             Self::AnthropicMessages => anthropic_messages::decorate(headers, server),
             Self::Gemini => gemini::decorate(headers),
         }

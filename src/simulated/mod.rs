@@ -1,7 +1,7 @@
 //! Simulated LLM providers: real sockets, true answers, and faults that can be switched while they run.
 //!
 //! For tests, demos and drills. A [`SimulatedProvider`] listens on a port of its own and answers as OpenAI's
-//! chat completions and Anthropic's messages do, each under its own path: whole or as a stream, with text, tool calls or
+//! chat completions and responses and Anthropic's messages do, each under its own path: whole or as a stream, with text, tool calls or
 //! structured output. A
 //! [`SimulatedFault`] makes it fail in one of the ways in which providers fail: refused and reset
 //! connections, silence, rate limits, and streams that stop half-way.
@@ -46,7 +46,8 @@
 //! schemas. An answer ends at a stop sequence, and when it has as many tokens (of a text: words) as it may have. A request
 //! that is wrong is told so in the API's own words.
 //!
-//! Where the request asks for reasoning (`reasoning_effort`, `thinking`), some comes first (`reasoning_content`, a
+//! Where the request asks for reasoning (`reasoning_effort`, `reasoning`, `thinking`), some comes first
+//! (`reasoning_content`, a reasoning item that says something where a summary is asked for, a
 //! `thinking` block).
 //!
 //! Gemini's answers come as events or as an array, for a key in `x-goog-api-key`, in `?key=` or as a bearer's. Models of its
@@ -79,7 +80,7 @@
 //! # What it does not do
 //!
 //! It speaks HTTP/1.1 without TLS, and gives one choice whatever `n` is. Of chat completions it does not check that a
-//! request keeps the API's finer rules; of messages it does.
+//! request keeps the API's finer rules; of responses and messages it does.
 
 mod answer;
 mod anthropic_messages;
@@ -89,7 +90,9 @@ mod continuation;
 mod exchange;
 mod fault;
 mod gemini;
+mod openai;
 mod openai_chat;
+mod openai_responses;
 mod received;
 mod schema;
 mod script;

@@ -1,5 +1,6 @@
 //! The errors of OpenAI's API, word by word.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -11,12 +12,12 @@ const INVALID: &str = "invalid_request_error";
 
 /// An error with OpenAI's four fields.
 #[derive(Clone, Debug)]
-pub(super) struct ApiError {
-    pub(super) status: StatusCode,
-    pub(super) retry_after: Option<Duration>,
+pub(in crate::simulated) struct ApiError {
+    pub(in crate::simulated) status: StatusCode,
+    pub(in crate::simulated) retry_after: Option<Duration>,
     message: String,
     kind: &'static str,
-    param: Option<&'static str>,
+    param: Option<Cow<'static, str>>,
     code: Option<&'static str>,
 }
 
@@ -26,25 +27,25 @@ impl ApiError {
     }
 
     /// A 400.
-    pub(super) fn invalid(message: impl Into<String>) -> Self {
+    pub(in crate::simulated) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, INVALID, message)
     }
 
-    pub(super) fn param(mut self, param: &'static str) -> Self {
-        self.param = Some(param);
+    pub(in crate::simulated) fn param(mut self, param: impl Into<Cow<'static, str>>) -> Self {
+        self.param = Some(param.into());
         self
     }
 
-    pub(super) fn code(mut self, code: &'static str) -> Self {
+    pub(in crate::simulated) fn code(mut self, code: &'static str) -> Self {
         self.code = Some(code);
         self
     }
 
-    pub(super) fn is_rate_limit(&self) -> bool {
+    pub(in crate::simulated) fn is_rate_limit(&self) -> bool {
         self.code == Some("rate_limit_exceeded")
     }
 
-    pub(super) fn body(&self) -> Value {
+    pub(in crate::simulated) fn body(&self) -> Value {
         json!({"error": {
             "message": self.message,
             "type": self.kind,
@@ -53,7 +54,7 @@ impl ApiError {
         }})
     }
 
-    pub(super) fn rate_limited(model: &str, retry_after: Option<Duration>) -> Self {
+    pub(in crate::simulated) fn rate_limited(model: &str, retry_after: Option<Duration>) -> Self {
         let hint = retry_after.map_or_else(String::new, |wait| format!(" Please try again in {}.", go_duration(wait)));
         let message = format!(
             "Rate limit reached for {model} in organization org-simulated on requests per min (RPM): \
@@ -64,7 +65,7 @@ impl ApiError {
             .code("rate_limit_exceeded")
     }
 
-    pub(super) fn quota_exhausted() -> Self {
+    pub(in crate::simulated) fn quota_exhausted() -> Self {
         Self::new(
             StatusCode::TOO_MANY_REQUESTS,
             "insufficient_quota",
@@ -75,7 +76,7 @@ impl ApiError {
         .code("insufficient_quota")
     }
 
-    pub(super) fn overloaded() -> Self {
+    pub(in crate::simulated) fn overloaded() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "server_error",
@@ -84,7 +85,7 @@ impl ApiError {
         )
     }
 
-    pub(super) fn server_error() -> Self {
+    pub(in crate::simulated) fn server_error() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "server_error",
@@ -92,7 +93,7 @@ impl ApiError {
         )
     }
 
-    pub(super) fn wrong_key(given: &str) -> Self {
+    pub(in crate::simulated) fn wrong_key(given: &str) -> Self {
         let message = format!(
             "Incorrect API key provided: {}. You can find your API key at \
              https://platform.openai.com/account/api-keys.",
@@ -101,7 +102,7 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, INVALID, message).code("invalid_api_key")
     }
 
-    pub(super) fn missing_key() -> Self {
+    pub(in crate::simulated) fn missing_key() -> Self {
         Self::new(
             StatusCode::UNAUTHORIZED,
             INVALID,
@@ -112,23 +113,23 @@ impl ApiError {
         )
     }
 
-    pub(super) fn forbidden() -> Self {
+    pub(in crate::simulated) fn forbidden() -> Self {
         Self::new(StatusCode::FORBIDDEN, "request_forbidden", "Country, region, or territory not supported")
             .code("unsupported_country_region_territory")
     }
 
-    pub(super) fn model_not_found(model: &str) -> Self {
+    pub(in crate::simulated) fn model_not_found(model: &str) -> Self {
         let message = format!("The model `{model}` does not exist or you do not have access to it.");
         Self::new(StatusCode::NOT_FOUND, INVALID, message).code("model_not_found")
     }
 
     /// As `GET /v1/models/{id}` says it.
-    pub(super) fn no_such_model(model: &str) -> Self {
+    pub(in crate::simulated) fn no_such_model(model: &str) -> Self {
         let message = format!("The model '{model}' does not exist");
         Self::new(StatusCode::NOT_FOUND, INVALID, message).param("model").code("model_not_found")
     }
 
-    pub(super) fn context_length_exceeded() -> Self {
+    pub(in crate::simulated) fn context_length_exceeded() -> Self {
         Self::invalid(
             "This model's maximum context length is 128000 tokens. However, your messages resulted in \
              131072 tokens. Please reduce the length of the messages.",
@@ -137,7 +138,7 @@ impl ApiError {
         .code("context_length_exceeded")
     }
 
-    pub(super) fn unsupported_parameter() -> Self {
+    pub(in crate::simulated) fn unsupported_parameter() -> Self {
         Self::invalid(
             "Unsupported parameter: 'max_tokens' is not supported with this model. Use \
              'max_completion_tokens' instead.",
@@ -147,14 +148,14 @@ impl ApiError {
     }
 
     /// As Anthropic words it; OpenAI takes what it is given.
-    pub(super) fn prefill_refused() -> Self {
+    pub(in crate::simulated) fn prefill_refused() -> Self {
         Self::invalid(
             "This model does not support assistant message prefill. The conversation must end with a user message.",
         )
         .param("messages")
     }
 
-    pub(super) fn bad_request() -> Self {
+    pub(in crate::simulated) fn bad_request() -> Self {
         Self::invalid(
             "Invalid 'temperature': decimal above maximum value. Expected a value <= 2, but got 3.0 \
              instead.",
@@ -163,7 +164,7 @@ impl ApiError {
         .code("decimal_above_max_value")
     }
 
-    pub(super) fn content_filtered() -> Self {
+    pub(in crate::simulated) fn content_filtered() -> Self {
         Self::invalid(
             "Your request was rejected as a result of our safety system. Your prompt may contain text \
              that is not allowed by our safety system.",
@@ -171,7 +172,7 @@ impl ApiError {
         .code("content_policy_violation")
     }
 
-    pub(super) fn not_json() -> Self {
+    pub(in crate::simulated) fn not_json() -> Self {
         Self::invalid(
             "We could not parse the JSON body of your request. (HINT: This likely means you aren't using \
              your HTTP library correctly. The OpenAI API expects a JSON payload, but what was sent was not \
@@ -180,12 +181,12 @@ impl ApiError {
         )
     }
 
-    pub(super) fn unknown_path(method: &Method, path: &str) -> Self {
+    pub(in crate::simulated) fn unknown_path(method: &Method, path: &str) -> Self {
         let message = format!("Invalid URL ({method} {path})");
         Self::new(StatusCode::NOT_FOUND, INVALID, message)
     }
 
-    pub(super) fn only_post() -> Self {
+    pub(in crate::simulated) fn only_post() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, "Only POST requests are accepted.")
             .code("method_not_supported")
     }
@@ -204,7 +205,7 @@ fn masked(key: &str) -> String {
 }
 
 /// As Go prints a duration: `644ms`, `3.89s`, `1m47.5s`, `1h0m0s`.
-pub(super) fn go_duration(wait: Duration) -> String {
+pub(in crate::simulated) fn go_duration(wait: Duration) -> String {
     let wait = whole_millis(wait);
     if wait.is_zero() {
         return "0s".to_owned();

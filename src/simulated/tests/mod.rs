@@ -5,6 +5,7 @@ mod connections;
 mod faults;
 mod gemini;
 mod messages;
+mod responses;
 mod streams;
 
 use std::io;
