@@ -52,6 +52,8 @@ struct Grammar {
     done: Vec<Json>,
     item: Option<Json>,
     part: Option<(u64, String)>,
+    /// Whether it was told what the open part says in all.
+    text_over: bool,
     /// The texts of the parts, or the arguments, of the open item.
     texts: Vec<String>,
 }
@@ -135,6 +137,7 @@ impl Grammar {
                     return wrong("it is not the turn of that part");
                 }
                 self.part = Some((self.texts.len() as u64, String::new()));
+                self.text_over = false;
             }
             "response.content_part.done" | "response.reasoning_summary_part.done" => {
                 let Some((number, said)) = self.part.take() else { return wrong("no part is open") };
@@ -149,8 +152,8 @@ impl Grammar {
             | "response.reasoning_text.delta"
             | "response.reasoning_summary_text.delta" => {
                 let Some((number, said)) = &mut self.part else { return wrong("no part is open") };
-                if part != Some(*number) {
-                    return wrong("another part is open");
+                if part != Some(*number) || self.text_over {
+                    return wrong("another part is open, or none that says more");
                 }
                 said.push_str(event["delta"].as_str().ok_or("it has no text")?);
             }
@@ -158,7 +161,8 @@ impl Grammar {
             | "response.refusal.done"
             | "response.reasoning_text.done"
             | "response.reasoning_summary_text.done" => {
-                if text != self.part.as_ref().map(|(_, said)| &**said) {
+                let again = std::mem::replace(&mut self.text_over, true);
+                if again || text != self.part.as_ref().map(|(_, said)| &**said) {
                     return wrong("it says something else than its pieces");
                 }
             }
