@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{anthropic_messages, gemini, openai_chat};
+use super::{anthropic_messages, gemini, openai_chat, openai_responses};
 use crate::Dialect;
 
 /// What one event brings to an answer.
@@ -58,18 +58,13 @@ pub(crate) fn tokens_of(text: &str) -> u64 {
     (text.len() as u64).div_ceil(4)
 }
 
-/// Whether streams of that dialect can be recovered.
-pub(crate) fn is_known(dialect: Dialect) -> bool {
-    matches!(dialect, Dialect::OpenAiChat | Dialect::AnthropicMessages | Dialect::Gemini)
-}
-
 /// What the data of an event brings; `None` if it cannot be read.
 pub(crate) fn piece(dialect: Dialect, data: &[u8]) -> Option<Piece> {
     match dialect {
         Dialect::OpenAiChat => openai_chat::recovery::piece(data),
         Dialect::AnthropicMessages => anthropic_messages::recovery::piece(data),
         Dialect::Gemini => gemini::recovery::piece(data),
-        _ => None,
+        Dialect::OpenAiResponses => openai_responses::recovery::piece(data),
     }
 }
 
@@ -79,7 +74,7 @@ pub(crate) fn remedy(dialect: Dialect, body: &[u8]) -> Remedy {
         Dialect::OpenAiChat => openai_chat::recovery::remedy(body),
         Dialect::AnthropicMessages => anthropic_messages::recovery::remedy(body),
         Dialect::Gemini => gemini::recovery::remedy(body),
-        _ => Remedy::None,
+        Dialect::OpenAiResponses => openai_responses::recovery::remedy(body),
     }
 }
 
@@ -88,7 +83,8 @@ pub(crate) fn terminal(dialect: Dialect) -> Bytes {
     match dialect {
         Dialect::OpenAiChat => openai_chat::recovery::TERMINAL,
         Dialect::AnthropicMessages => anthropic_messages::recovery::TERMINAL,
-        _ => Bytes::new(),
+        // Gemini's last event is the one that says why the answer ends, and so is that of responses.
+        Dialect::Gemini | Dialect::OpenAiResponses => Bytes::new(),
     }
 }
 
@@ -98,7 +94,7 @@ pub(crate) fn rest_request(dialect: Dialect, body: &Bytes, delivered: &str) -> O
         Dialect::OpenAiChat => openai_chat::recovery::rest_request(body, delivered),
         Dialect::AnthropicMessages => anthropic_messages::recovery::rest_request(body, delivered),
         Dialect::Gemini => gemini::recovery::rest_request(body, delivered),
-        _ => None,
+        Dialect::OpenAiResponses => openai_responses::recovery::rest_request(body, delivered),
     }
 }
 
@@ -116,11 +112,12 @@ pub(crate) struct Retelling<'a> {
 }
 
 /// What the client has of an answer, as far as its dialect needs that to go on telling it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Told {
     /// Each event stands for itself.
     Events,
     AnthropicMessages(anthropic_messages::recovery::Blocks),
+    OpenAiResponses(Box<openai_responses::recovery::Telling>),
 }
 
 impl Told {
@@ -128,7 +125,8 @@ impl Told {
     pub(crate) fn new(dialect: Dialect) -> Self {
         match dialect {
             Dialect::AnthropicMessages => Told::AnthropicMessages(Default::default()),
-            _ => Told::Events,
+            Dialect::OpenAiResponses => Told::OpenAiResponses(Default::default()),
+            Dialect::OpenAiChat | Dialect::Gemini => Told::Events,
         }
     }
 
@@ -137,6 +135,7 @@ impl Told {
         match self {
             Told::Events => {}
             Told::AnthropicMessages(blocks) => blocks.passed(data),
+            Told::OpenAiResponses(telling) => telling.seen(data),
         }
     }
 }
@@ -154,6 +153,7 @@ pub(crate) fn retold(
         (Dialect::OpenAiChat, _) => openai_chat::recovery::retold(first, data, how),
         (Dialect::Gemini, _) => gemini::recovery::retold(first, data, how),
         (Dialect::AnthropicMessages, Told::AnthropicMessages(blocks)) => blocks.retold(data, how),
+        (Dialect::OpenAiResponses, Told::OpenAiResponses(telling)) => telling.retold(data, how),
         _ => None,
     }
 }

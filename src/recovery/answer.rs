@@ -156,7 +156,7 @@ impl Answer {
     fn hold(&mut self, event: Bytes, piece: &Piece) {
         // Of the answer as it began, nothing that is held has been noted.
         if !self.is_rest {
-            self.told_unheld = self.told;
+            self.told_unheld.clone_from(&self.told);
         }
         self.held_bytes += event.len();
         self.held.push(event);
@@ -216,7 +216,7 @@ impl Answer {
             ..self.usage
         };
         if self.held.is_empty() {
-            self.told_unheld = self.told;
+            self.told_unheld.clone_from(&self.told);
         }
         let event = self.retold(data, how)?;
         if piece.tool_call || !self.held.is_empty() {
@@ -262,7 +262,7 @@ impl Answer {
         // Nobody has seen what was held back. Of the rest, the seam takes it for seen.
         let is_uncertain = self.is_rest && !self.held_text.is_empty();
         if !self.held.is_empty() {
-            self.told = self.told_unheld;
+            self.told.clone_from(&self.told_unheld);
         }
         self.held.clear();
         self.held_text.clear();

@@ -111,9 +111,7 @@ impl Question {
         let context = dialect::describe(context, dialect, parts.uri.path(), body)?;
         parts.extensions.insert(context.clone());
         let streaming = context.outline().is_some_and(crate::RequestOutline::streaming);
-        let known = streaming
-            && dialect::recovery::is_known(dialect)
-            && dialect::recovery::remedy(dialect, body) != Remedy::None;
+        let known = streaming && dialect::recovery::remedy(dialect, body) != Remedy::None;
         Ok(known.then(|| Box::new(Question { parts: parts.clone(), body: body.clone(), context, dialect })))
     }
 }

@@ -15,9 +15,6 @@ use crate::dialect::{
     recovery::{INSTRUCTION, Piece, Remedy, RestRequest, Retelling, tokens_of},
 };
 
-/// Nothing says that nothing comes behind it.
-pub(crate) const TERMINAL: Bytes = Bytes::new();
-
 pub(crate) fn piece(data: &[u8]) -> Option<Piece> {
     read(data).ok()
 }

@@ -150,7 +150,7 @@ fn edited(body: &[u8], mut edits: Vec<(Range<usize>, String)>) -> Bytes {
 }
 
 /// What the client was told of an answer, as far as the rest of it depends on that.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Telling {
     /// The number of the next event.
     sequence: u64,

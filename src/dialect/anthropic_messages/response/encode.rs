@@ -2,7 +2,7 @@
 
 use super::super::{id, request::encode::own_part, usage};
 use crate::{
-    Dialect, Usage,
+    Dialect,
     dialect::{
         canonical::{Answer, Call, Finish, Losses, Part, Text, call_id},
         json_write::{Array, Object, object},
@@ -224,13 +224,13 @@ mod tests {
         ];
         answer.finish = Finish::ToolCalls;
         answer.service_tier = Some(Text::escaped("default"));
-        answer.usage = Some(Usage {
+        answer.usage = Some(crate::Usage {
             input: 10,
             cached_input: 4,
             cache_write_input: 1,
             output: 5,
             reasoning: 2,
-            ..Usage::default()
+            ..crate::Usage::default()
         });
         let (mut json, losses) = written(&answer);
         let blocks = json["content"].as_array_mut().unwrap();
