@@ -11,9 +11,8 @@ pub(crate) fn data_of(stream: &str) -> Vec<String> {
     let mut events = EventStream::default();
     let mut whole = events.push(whole).unwrap().to_vec();
     whole.extend_from_slice(&events.finish());
-    let data =
-        EventStream::default().events(&whole).map(|(data, _)| String::from_utf8(data.to_vec()).unwrap()).collect();
-    data
+    let mut splitter = EventStream::default();
+    splitter.events(&whole).map(|(data, _)| String::from_utf8(data.to_vec()).unwrap()).collect()
 }
 
 /// The data of the events of each whole and unharmed stream of this dialect that was recorded together.
