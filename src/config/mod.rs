@@ -8,6 +8,14 @@
 //! base_url = "https://api.openai.com/v1"
 //! api_key  = { env = "OPENAI_API_KEY" }    # or { file = "…" }, relative to this file
 //!
+//! [providers.azure]
+//! dialect     = "openai-chat"              # or openai-responses, anthropic-messages, gemini
+//! base_url    = "https://NAME.openai.azure.com/openai/deployments/{model}"   # the target's model
+//! api_version = "2024-10-21"               # a query parameter of each request
+//! key_header  = "api-key"                  # or authorization, x-api-key, x-goog-api-key; default: the dialect's, or the variant's
+//! variant     = "azure-openai"             # what is particular about the server; default: by its host; see `Variant`
+//! api_key     = { env = "AZURE_API_KEY" }
+//!
 //! [providers.standby]
 //! dialect  = "openai-chat"
 //! base_url = "http://10.0.0.7:8000/v1"

@@ -17,6 +17,8 @@ use crate::{Dialect, Fault, FaultKind, RequestContext, RequestOutline, Usage, us
 
 pub(crate) mod anthropic_messages;
 pub(crate) mod canonical;
+pub(crate) mod edit;
+pub(crate) mod foreign;
 pub(crate) mod gemini;
 pub(crate) mod json_scan;
 pub(crate) mod json_write;

@@ -11,6 +11,7 @@ use super::{
     usage,
 };
 use crate::dialect::{
+    edit::edited,
     json_scan::{Malformed, Value, root_members},
     recovery::{INSTRUCTION, Piece, Remedy, RestRequest, Retelling, tokens_of},
 };
@@ -139,21 +140,6 @@ fn end_of_clients_prefill(last: &Value<'_>) -> Option<usize> {
     let is_model = member(last, "role")?.json() == b"\"model\"";
     let parts = member(last, "parts").filter(|parts| parts.elements().next().is_some())?;
     is_model.then_some(parts.range().end - 1)
-}
-
-/// The text with other text in some places, and every other byte as it was.
-fn edited(body: &[u8], mut edits: Vec<(Range<usize>, String)>) -> Bytes {
-    // Stable: what goes to the same place keeps its order.
-    edits.sort_by_key(|(range, _)| range.start);
-    let mut text = Vec::with_capacity(body.len() + edits.iter().map(|(_, new)| new.len()).sum::<usize>());
-    let mut copied = 0;
-    for (range, new) in edits {
-        text.extend_from_slice(&body[copied..range.start]);
-        text.extend_from_slice(new.as_bytes());
-        copied = range.end;
-    }
-    text.extend_from_slice(&body[copied..]);
-    text.into()
 }
 
 pub(crate) fn retold(first: &[u8], data: &[u8], how: Retelling<'_>) -> Option<Bytes> {

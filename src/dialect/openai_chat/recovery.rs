@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde_json::{Value as Json, json};
 
 use crate::dialect::{
+    edit::edited,
     json_scan::{Malformed, Value, root_members},
     recovery::{INSTRUCTION, Piece, Remedy, RestRequest, Retelling, tokens_of},
 };
@@ -142,21 +143,6 @@ fn clients_prefill<'a>(last: &Value<'a>) -> Option<(Range<usize>, Cow<'a, str>)>
     let content = last.member("content")?;
     let text = content.as_str()?;
     is_assistant.then_some((content.range(), text))
-}
-
-/// The text with other text in some places, and every other byte as it was.
-fn edited(body: &[u8], mut edits: Vec<(Range<usize>, String)>) -> Bytes {
-    // Stable: what goes to the same place keeps its order.
-    edits.sort_by_key(|(range, _)| range.start);
-    let mut text = Vec::with_capacity(body.len() + edits.iter().map(|(_, new)| new.len()).sum::<usize>());
-    let mut copied = 0;
-    for (range, new) in edits {
-        text.extend_from_slice(&body[copied..range.start]);
-        text.extend_from_slice(new.as_bytes());
-        copied = range.end;
-    }
-    text.extend_from_slice(&body[copied..]);
-    text.into()
 }
 
 pub(crate) fn retold(first: &[u8], data: &[u8], how: Retelling<'_>) -> Option<Bytes> {

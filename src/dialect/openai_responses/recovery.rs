@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value as Json, json};
 
 use crate::dialect::{
+    edit::edited,
     json_scan::{Value, root_members},
     recovery::{INSTRUCTION, Piece, Remedy, RestRequest, Retelling, tokens_of},
 };
@@ -132,21 +133,6 @@ fn clients_prefill(last: &Value<'_>) -> Option<(Range<usize>, String)> {
     let content = last.member("content")?;
     let text = content.as_str()?.into_owned();
     is_assistant.then_some((content.range(), text))
-}
-
-/// The text with other text in some places, and every other byte as it was.
-fn edited(body: &[u8], mut edits: Vec<(Range<usize>, String)>) -> Bytes {
-    // Stable: what goes to the same place keeps its order.
-    edits.sort_by_key(|(range, _)| range.start);
-    let mut text = Vec::with_capacity(body.len() + edits.iter().map(|(_, new)| new.len()).sum::<usize>());
-    let mut copied = 0;
-    for (range, new) in edits {
-        text.extend_from_slice(&body[copied..range.start]);
-        text.extend_from_slice(new.as_bytes());
-        copied = range.end;
-    }
-    text.extend_from_slice(&body[copied..]);
-    text.into()
 }
 
 /// What the client was told of an answer, as far as the rest of it depends on that.

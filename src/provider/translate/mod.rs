@@ -24,8 +24,8 @@ use crate::{BoxError, RequestContext, ResponseBody, Target, body::Asker, dialect
 /// Translates requests into the dialect of their [`Target`]'s provider, and its answers back: the outermost part of a
 /// [`ProviderLayer`](super::ProviderLayer).
 ///
-/// - Where the client speaks the provider's dialect, nothing is touched; but that a Gemini stream which is to be an array is
-///   asked for as events, and made that array here.
+/// - Where the client speaks the provider's dialect, nothing is touched, but for thoughts of other models that
+///   its provider would refuse; and a Gemini stream that is to be an array is asked for as events, and made that array here.
 /// - Otherwise the request, the answer, and a stream event by event go through one canonical form. No event waits for the
 ///   next, but for what the client's grammar forces (a block of Anthropic's ends before the next begins).
 /// - Of the client's headers only those go along that mean the same in every API; a provider's error is told in the client's
@@ -72,7 +72,9 @@ where
     }
 
     fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
-        let Some(pair) = Pair::of(&request) else { return TranslateFuture::passing(self.inner.call(request)) };
+        let Some(pair) = Pair::of(&request) else {
+            return TranslateFuture::passing(self.inner.call(request::without_foreign(request)));
+        };
         let asker = Asker::of(&request);
         match request::translated(request, pair) {
             Ok((request, exchange)) => TranslateFuture::translating(self.inner.call(request), exchange, asker),

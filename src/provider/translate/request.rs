@@ -12,7 +12,7 @@ use crate::{
     body::whole,
     dialect::{
         canonical::{Destination, Losses, Stops, Text},
-        translate,
+        foreign, translate,
     },
 };
 
@@ -34,6 +34,14 @@ pub(super) struct Exchange {
     pub(super) array: bool,
     /// Stop sequences that the target cannot look out for itself.
     pub(super) stops: Vec<Text<'static>>,
+}
+
+/// The request as it is, but for thoughts of other models that its provider would refuse.
+pub(super) fn without_foreign(request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
+    let (parts, body) = request.into_parts();
+    let body = whole(body);
+    let kept = Dialect::from_path(parts.uri.path()).and_then(|dialect| foreign::without_thoughts(dialect, &body));
+    Request::from_parts(parts, Full::new(kept.map_or(body, Bytes::from)))
 }
 
 /// The request as it is, but that its stream comes as events: those can be watched.

@@ -4,6 +4,7 @@ use crate::{
     Dialect, Usage,
     dialect::{
         canonical::{Answer, Call, Extras, Finish, Losses, Part, Text, Thought, call_id, seconds_now},
+        foreign::TRANSLATED_ITEM,
         json_write::{Array, Object, object},
         openai_responses::{
             request::{
@@ -189,7 +190,7 @@ impl Items<'_> {
                     }
                     let signature = thought.signature.as_ref().filter(|_| self.own);
                     list.object(|item| {
-                        reasoning(item, thought, &self.names.item("rs", number));
+                        reasoning(item, thought, &self.names.item(TRANSLATED_ITEM, number));
                         item.maybe_text("encrypted_content", signature);
                     });
                 }

@@ -110,7 +110,7 @@ fn an_answer_of_another_dialect_is_a_response() {
     assert_eq!(json["usage"]["total_tokens"], 8);
     let text = |text: &str| json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []});
     let expected = json!([
-        {"id": "rs_01Ab_0", "type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]},
+        {"id": "rs_translated_01Ab_0", "type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]},
         {"id": "msg_01Ab_1", "type": "message", "role": "assistant", "status": "completed",
          "content": [text("a\n"), {"type": "refusal", "refusal": "no"}]},
         {"id": "fc_01Ab_2", "type": "function_call", "call_id": "toolu_1", "name": "f", "arguments": "{\"a\":1}", "status": "completed"},

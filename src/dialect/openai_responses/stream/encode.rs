@@ -4,6 +4,7 @@ use crate::{
     Usage,
     dialect::{
         canonical::{Block, Event, Head, Losses, Raw, Text, seconds_now},
+        foreign::TRANSLATED_ITEM,
         json_write::{Object, object},
         openai_responses::response::encode::{Envelope, Names, State},
     },
@@ -287,7 +288,7 @@ impl Encoder {
     fn open_thought(&mut self, out: &mut Vec<u8>) {
         self.close_message("completed", out);
         self.items += 1;
-        let id = self.names.item("rs", self.items - 1);
+        let id = self.names.item(TRANSLATED_ITEM, self.items - 1);
         self.in_output("response.output_item.added", out, |event| {
             event.object("item", |item| write_thought(item, &id, None));
         });
@@ -301,7 +302,7 @@ impl Encoder {
         self.in_summary("response.reasoning_summary_part.done", out, |event| {
             event.object("part", |part| write_summary(part, text));
         });
-        let id = self.names.item("rs", self.items - 1);
+        let id = self.names.item(TRANSLATED_ITEM, self.items - 1);
         self.end_item(out, |item| write_thought(item, &id, Some(text)));
     }
 
@@ -346,7 +347,7 @@ impl Encoder {
     }
 
     fn in_summary(&mut self, kind: &str, out: &mut Vec<u8>, members: impl FnOnce(&mut Object<'_>)) {
-        self.in_item("rs", kind, out, |event| {
+        self.in_item(TRANSLATED_ITEM, kind, out, |event| {
             event.number("summary_index", 0);
             members(event);
         });
