@@ -208,10 +208,9 @@ fn check_settings(model: &str, settings: &Map<String, Value>, request: &Value) -
         }
     }
     let json = settings.get("responseMimeType").is_some_and(|mime| mime == "application/json");
-    if settings.contains_key("responseSchema") || settings.contains_key("responseJsonSchema") {
-        if !json {
-            return Err(ApiError::invalid("Response schema is only supported with a JSON response mime type."));
-        }
+    let has_schema = settings.contains_key("responseSchema") || settings.contains_key("responseJsonSchema");
+    if has_schema && !json {
+        return Err(ApiError::invalid("Response schema is only supported with a JSON response mime type."));
     }
     if json && model.contains("gemini-2") && !tools(request).is_empty() {
         return Err(ApiError::invalid("Function calling with a response mime type: 'application/json' is unsupported"));
