@@ -10,10 +10,13 @@ use crate::Dialect;
 /// How the ids of reasoning items begin that are told in the place of another model's.
 pub(crate) const TRANSLATED_ITEM: &str = "rs_translated";
 
+/// What is kept of an element of a list, if anything.
+type Kept = fn(&Value<'_>) -> Option<Vec<u8>>;
+
 /// The body of a request without thoughts that its provider cannot know; `None` where there are none, which is nearly always.
 pub(crate) fn without_thoughts(dialect: Dialect, body: &[u8]) -> Option<Vec<u8>> {
     let found = |needle: &str| memchr::memmem::find(body, needle.as_bytes()).is_some();
-    let (member, kept): (_, fn(&Value<'_>) -> Option<Vec<u8>>) = match dialect {
+    let (member, kept): (_, Kept) = match dialect {
         Dialect::AnthropicMessages if found(r#""signature":"""#) || found(r#""signature": """#) => {
             ("messages", without_unsigned)
         }
