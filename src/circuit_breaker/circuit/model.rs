@@ -422,13 +422,14 @@ proptest! {
             let circuit = Arc::new(Circuit::new(settings));
             let mut pair = Pair { circuit, permits: Vec::new(), model: Model::new(settings) };
             for step in steps {
-                let before = (pair.circuit.state(), pair.circuit.cooldown().until);
+                let (was, until, era) = (pair.circuit.state(), pair.circuit.cooldown().until, pair.model.era);
                 pair.perform(step).await?;
                 pair.probes_are_few()?;
-                let after = (pair.circuit.state(), pair.circuit.cooldown().until);
                 let by_hand = matches!(step, Step::Open | Step::Close | Step::HalfOpen);
-                if (before.0, after.0) == (CircuitState::Open, CircuitState::Open) && !by_hand {
-                    prop_assert!(after.1 >= before.1, "a cooldown became shorter");
+                // An answer that was good but slow closes it and opens it anew, which is another cooldown.
+                let was_closed = pair.model.era > era + 1;
+                if (was, pair.circuit.state()) == (CircuitState::Open, CircuitState::Open) && !by_hand && !was_closed {
+                    prop_assert!(pair.circuit.cooldown().until >= until, "a cooldown became shorter");
                 }
             }
             Ok(())
