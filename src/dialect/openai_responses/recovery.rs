@@ -365,11 +365,9 @@ mod tests {
         let usage = crate::Usage { input: 30, output: 5, ..crate::Usage::default() };
         events.extend([Event::Usage(usage), Event::Finish(Finish::Stop), Event::Done]);
         events.iter().for_each(|event| encoder.event(event, &mut Losses::default(), &mut out));
-        let all = EventStream::default()
-            .events(&out)
-            .map(|(data, _)| String::from_utf8(data.into_owned()).unwrap())
-            .collect();
-        all
+        let mut splitter = EventStream::default();
+        let events = splitter.events(&out);
+        events.map(|(data, _)| String::from_utf8(data.into_owned()).unwrap()).collect()
     }
 
     /// The first events of one stream, and the rest as the other tells it; each piece of text as the function says.
