@@ -155,7 +155,7 @@ impl Answer {
     /// Holds back an event from the first of a tool call on; all of them go together when the answer is whole.
     fn hold(&mut self, event: Bytes, piece: &Piece) {
         // Of the answer as it began, nothing that is held has been noted.
-        if !self.is_rest {
+        if !self.is_rest && self.held.is_empty() {
             self.told_unheld.clone_from(&self.told);
         }
         self.held_bytes += event.len();
@@ -215,7 +215,8 @@ impl Answer {
             without_reasoning: piece.reasoning && !reasoning,
             ..self.usage
         };
-        if self.held.is_empty() {
+        // It may be large, so it is remembered only where something begins to be held.
+        if self.held.is_empty() && piece.tool_call {
             self.told_unheld.clone_from(&self.told);
         }
         let event = self.retold(data, how)?;

@@ -3,7 +3,11 @@
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::dialect::anthropic_messages::stream::grammar;
+use crate::dialect::{
+    anthropic_messages::stream::grammar,
+    canonical::{Block, Event, Finish, Head, Losses, Text},
+    openai_responses::stream::{encode::Encoder, grammar as responses_grammar},
+};
 
 fn event(data: &Json) -> String {
     format!("event: {}\ndata: {data}\n\n", data["type"].as_str().unwrap())
@@ -116,6 +120,69 @@ fn a_message_that_breaks_anywhere_is_completed_in_anthropics_grammar() {
                 ["first"],
                 "{at}"
             );
+        }
+    }
+}
+
+/// The same as a response's stream.
+fn response(id: &str, thought: bool, text: &[&str], call: bool) -> Vec<String> {
+    let head = Head { id: Some(Text::plain(id)), model: Some(Text::plain("m")), created: Some(1) };
+    let mut events = vec![Event::Start(head)];
+    let mut block = |block: Block<'static>, pieces: &[&str]| {
+        events.push(Event::Begin(block));
+        events.extend(pieces.iter().map(|piece| Event::Delta(Text::plain(piece))));
+        events.push(Event::End);
+    };
+    if thought {
+        block(Block::Thought, &["h", "m"]);
+    }
+    block(Block::Text, text);
+    if call {
+        block(Block::Call { id: Text::plain("c"), name: Text::plain("f") }, &["{\"a\":", "1}"]);
+    }
+    let finish = if call { Finish::ToolCalls } else { Finish::Stop };
+    events.extend([Event::Finish(finish), Event::Done]);
+    let (mut encoder, mut out) = (Encoder::new(true), Vec::new());
+    events.iter().for_each(|event| encoder.event(event, &mut Losses::default(), &mut out));
+    let text = String::from_utf8(out).unwrap();
+    text.split_inclusive("\n\n").map(str::to_owned).collect()
+}
+
+#[test]
+fn a_response_that_breaks_anywhere_is_completed_in_openais_grammar() {
+    for (thought, call) in [(false, false), (true, false), (false, true), (true, true)] {
+        let whole = response("resp_first", thought, &TEXT, call);
+        for cut in 1..whole.len() {
+            let at = format!("thought {thought}, call {call}, cut {cut}");
+            let mut answer = Answer::new(Dialect::OpenAiResponses);
+            let mut told = feed(&mut answer, &whole[..cut]).unwrap();
+            let request = Bytes::from_static(br#"{"input":"Tell.","stream":true}"#);
+            let plan = answer.broke(&request).unwrap_or_else(|| panic!("{at}"));
+            let all = TEXT.concat();
+            let rest = match plan {
+                Plan::Again => {
+                    answer.resume(Asked::Again);
+                    response("resp_second", thought, &TEXT, call)
+                }
+                Plan::Rest(_) => {
+                    let said = answer.seam.delivered().trim_end().len();
+                    answer.resume(Asked::Prefill);
+                    let (rest, middle) = (&all[said..], (all.len() - said) / 2);
+                    response("resp_second", thought, &[&rest[..middle], &rest[middle..]], call)
+                }
+            };
+            told.push_str(&feed(&mut answer, &rest).unwrap());
+            assert!(answer.is_finished(), "{at}");
+            responses_grammar::check(&told).unwrap_or_else(|why| panic!("{at}: {why}\n{told}"));
+            let last: Json = serde_json::from_str(data_of(&told).last().unwrap()).unwrap();
+            assert_eq!(last["response"]["id"], "resp_first", "{at}");
+            let (mut text, mut calls) = (String::new(), 0);
+            for item in last["response"]["output"].as_array().unwrap() {
+                let parts = item["content"].as_array().into_iter().flatten();
+                text.extend(parts.filter_map(|part| part["text"].as_str()));
+                calls += usize::from(item["arguments"] == "{\"a\":1}");
+            }
+            assert_eq!((&*text, calls), (&*all, usize::from(call)), "{at}");
         }
     }
 }
