@@ -69,6 +69,7 @@ impl Feature {
             Feature::AudioInput => matches!(dialect, Dialect::OpenAiChat | Dialect::Gemini),
             // They are the same at all of OpenAI's APIs.
             Feature::Embeddings => matches!(dialect, Dialect::OpenAiChat | Dialect::OpenAiResponses),
+            Feature::Prefill => matches!(dialect, Dialect::AnthropicMessages),
             _ => false,
         }
     }

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    Ability, Dialect, FailoverAdvice, Fault, FaultKind, Need, Refusal, RequestContext, Target, Unmet,
+    Ability, Dialect, FailoverAdvice, Fault, FaultKind, Feature, Need, Provider, Refusal, RequestContext, Target,
+    Unmet,
     continuation::Form,
     failover::{layer::Policy, strategy::Order},
 };
@@ -100,9 +101,7 @@ impl Walk {
         let mut permitted = untried.filter_map(|(rank, index)| {
             let target = self.target(index)?;
             let form = match self.context.continuation() {
-                Some(asked) if asked.has_instruction() && !target.capabilities().offers(Ability::Prefill) => {
-                    Form::Instructed
-                }
+                Some(asked) if asked.has_instruction() && !self.takes_prefill(target) => Form::Instructed,
                 _ => Form::AsAsked,
             };
             let next = Next { rank, index, last_resort: false, form };
@@ -167,6 +166,16 @@ impl Walk {
         };
         let may_be_ours = fault.policy().failover == FailoverAdvice::WhenTranslated && translated();
         may_be_ours || self.policy.failover_on.contains(fault.kind())
+    }
+
+    /// Whether a target may be given the beginning of its answer, as far as is known.
+    fn takes_prefill(&self, target: &Target) -> bool {
+        let provider = target.provider().map(Provider::dialect);
+        let survives = match (self.client_dialect, provider) {
+            (Some(client), Some(provider)) => client == provider || Feature::Prefill.survives_translation_to(provider),
+            _ => true,
+        };
+        survives && target.capabilities().offers(Ability::Prefill)
     }
 
     /// The same target again, when it seems to take no prefill: it may take an instruction.
