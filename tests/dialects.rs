@@ -216,3 +216,22 @@ async fn geminis_clients_may_have_their_stream_as_an_array() {
         assert_eq!(pieces.collect::<String>(), format!("[primary] {ANSWER}"), "{target}");
     }
 }
+
+#[tokio::test]
+async fn embeddings_fail_over_between_those_who_speak_openais_apis() {
+    let (primary, fallback) = simulated().await;
+    let served = between_all(&primary.base_url(), &fallback.base_url(), QUICK).await;
+    primary.set_fault(SimulatedFault::Overloaded);
+    let ask = async |route: &str| {
+        let body = json!({"model": route, "input": ["one", "two"]});
+        let (head, answer) = send(&served, "/v1/embeddings", &body).await;
+        (head.status, serde_json::from_slice::<Json>(&answer).unwrap())
+    };
+    for route in ["openai-chat-openai-chat", "openai-responses-openai-chat", "gemini-openai-responses"] {
+        let (status, answer) = ask(route).await;
+        assert_eq!((status, &answer["model"]), (StatusCode::OK, &"f".into()), "{route}: {answer}");
+        assert_eq!(answer["data"].as_array().unwrap().len(), 2);
+    }
+    let (status, answer) = ask("gemini-anthropic-messages").await;
+    assert_eq!((status, &answer["error"]["code"]), (StatusCode::BAD_REQUEST, &"no_capable_target".into()), "{answer}");
+}

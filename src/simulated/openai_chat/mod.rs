@@ -1,5 +1,6 @@
 //! OpenAI's chat completions: `POST /v1/chat/completions`, `GET /v1/models`.
 
+mod embeddings;
 mod render;
 mod request;
 
@@ -39,7 +40,8 @@ fn healthy(server: &Server, parts: &Parts, body: &Bytes) -> Result<Outcome, ApiE
                 Rendered::Whole(text(&render::whole(&asked, &answer, &stamp, server)))
             }
         }
-        "/v1/chat/completions" => return Err(ApiError::only_post()),
+        "/v1/embeddings" if post => Rendered::Whole(text(&embeddings::answer(body)?)),
+        "/v1/chat/completions" | "/v1/embeddings" => return Err(ApiError::only_post()),
         "/v1/models" if parts.method == Method::GET => Rendered::Whole(text(&models(settings))),
         _ => {
             let known = path.strip_prefix("/v1/models/").filter(|_| parts.method == Method::GET);
