@@ -21,6 +21,10 @@ use crate::{
     provider::{Commit, StreamGuardLayer},
 };
 
+mod translation;
+
+pub use translation::{translate_answer, translate_request, translate_stream};
+
 /// A text, and the frames that it is cut into: the first byte says how many cuts there are, and the next so many how long
 /// the frames are.
 struct Cut<'a> {

@@ -206,3 +206,6 @@ pub(crate) fn joined<'a>(dialect: Dialect, events: impl IntoIterator<Item = Cow<
     let mut losses = Losses::default();
     collector.done.then(|| encode_answer(dialect, &collector.answer(), &mut losses))
 }
+
+#[cfg(test)]
+mod tests;

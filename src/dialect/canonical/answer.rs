@@ -6,7 +6,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{Block, Event, Extras, Head, Part, Raw, Text};
+use super::{Block, Event, Extras, Head, Losses, Part, Raw, Text};
 use crate::{Dialect, Usage};
 
 /// An answer in one piece.
@@ -51,6 +51,14 @@ impl Answer<'_> {
             message_extras: Extras::default(),
             others: Vec::new(),
         }
+    }
+
+    /// Notes whatever stands beside what all dialects know, for a dialect that is not the answer's own.
+    pub(crate) fn note_extras(&self, losses: &mut Losses) {
+        losses.extras(&self.extras);
+        losses.extras(&self.candidate_extras);
+        losses.extras(&self.message_extras);
+        losses.note_if(!self.others.is_empty(), "further answers");
     }
 
     /// Tells it as a stream would: each part in one piece.

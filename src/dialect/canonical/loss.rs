@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use super::Extras;
+use super::{Extras, Finish};
 
 /// A feature of a request or answer that the other dialect has no word for. The name is the one that the table of losses in
 /// the documentation has.
@@ -40,6 +40,12 @@ impl Losses {
         if lost {
             self.note(name);
         }
+    }
+
+    /// Notes what another dialect does not say of why an answer ended; some tell which stop sequence it came upon.
+    pub(crate) fn finish(&mut self, finish: &Finish<'_>, tells_stop_sequence: bool) {
+        self.note_if(matches!(finish, Finish::StopSequence(_)) && !tells_stop_sequence, "stop_sequence");
+        self.note_if(matches!(finish, Finish::Other(_)), "finish reason");
     }
 
     /// Notes members that only one dialect knows, by their names where those are known. `null`, `false`, what is empty and

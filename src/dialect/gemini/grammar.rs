@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 /// one that has a candidate and in no other (of the first models, in every one), one id and one model are told throughout, and
 /// calls are whole.
 #[derive(Debug, Default)]
-pub(super) struct Grammar {
+pub(crate) struct Grammar {
     id: Option<Json>,
     model: Option<Json>,
     finished: bool,
@@ -15,7 +15,7 @@ pub(super) struct Grammar {
 }
 
 impl Grammar {
-    pub(super) fn event(&mut self, data: &str) {
+    pub(crate) fn event(&mut self, data: &str) {
         let event: Json = serde_json::from_str(data).unwrap_or_else(|error| panic!("{error}: {data}"));
         self.events += 1;
         for (name, known) in [("responseId", &mut self.id), ("modelVersion", &mut self.model)] {
@@ -47,7 +47,7 @@ impl Grammar {
     }
 
     /// The stream is over, and was one of ours.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         assert!(self.finished, "no finish reason");
         assert!(self.reasons <= 1, "more than one finish reason");
     }

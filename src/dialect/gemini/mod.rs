@@ -9,7 +9,7 @@
 pub(crate) mod error;
 mod family;
 #[cfg(test)]
-mod grammar;
+pub(crate) mod grammar;
 pub(crate) mod joined;
 mod names;
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 pub(crate) mod decode;
 pub(crate) mod encode;
+#[cfg(test)]
+pub(crate) mod grammar;
 
 use super::usage;
 use crate::{

@@ -50,10 +50,8 @@ fn translate(answer: &Answer<'_>, losses: &mut Losses, body: &mut Object<'_>) {
             Some(_) => losses.note("service_tier"),
         }
     });
-    losses.extras(&answer.extras);
-    losses.extras(&answer.candidate_extras);
-    losses.extras(&answer.message_extras);
-    losses.note_if(!answer.others.is_empty(), "further answers");
+    answer.note_extras(losses);
+    losses.finish(&answer.finish, true);
 }
 
 fn write_part(list: &mut Array<'_>, part: &Part<'_>, answer: &Answer<'_>, calls: &mut usize, losses: &mut Losses) {

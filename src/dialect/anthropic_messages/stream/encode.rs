@@ -57,7 +57,10 @@ impl Encoder {
             Event::Annotation(_) => losses.note("citations"),
             Event::End => self.end(out),
             Event::Usage(usage) => self.usage = Some(*usage),
-            Event::Finish(finish) => self.finish = Some(finish.clone().into_owned()),
+            Event::Finish(finish) => {
+                losses.finish(finish, true);
+                self.finish = Some(finish.clone().into_owned());
+            }
             Event::Done => self.done(out),
         }
     }

@@ -42,10 +42,7 @@ pub(crate) fn encode(answer: &Answer<'_>, losses: &mut Losses, out: &mut Vec<u8>
         }
     });
     if !own {
-        losses.extras(&answer.extras);
-        losses.extras(&answer.candidate_extras);
-        losses.extras(&answer.message_extras);
-        losses.note_if(!answer.others.is_empty(), "further answers");
+        answer.note_extras(losses);
     }
 }
 
@@ -72,7 +69,7 @@ fn candidate(candidate: &mut Object<'_>, answer: &Answer<'_>, own: bool, losses:
         match &answer.finish {
             Finish::Other(word) if own => candidate.text("finishReason", word),
             finish => {
-                note_finish(finish, losses);
+                losses.finish(finish, false);
                 candidate.string("finishReason", word(finish));
             }
         }
@@ -81,12 +78,6 @@ fn candidate(candidate: &mut Object<'_>, answer: &Answer<'_>, own: bool, losses:
     if own {
         candidate.extras(&answer.candidate_extras);
     }
-}
-
-/// Notes what Google's finish reason does not say.
-pub(crate) fn note_finish(finish: &Finish<'_>, losses: &mut Losses) {
-    losses.note_if(matches!(finish, Finish::StopSequence(_)), "stop_sequence");
-    losses.note_if(matches!(finish, Finish::Other(_)), "finish reason");
 }
 
 /// A part of another dialect's answer.

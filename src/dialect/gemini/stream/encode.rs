@@ -6,7 +6,7 @@ use crate::{
         canonical::{Block, Event, Finish, Head, Losses, Raw, Text},
         gemini::{
             part::{NO_SIGNATURE, write_arguments, write_thought},
-            response::{decode::word, encode::note_finish},
+            response::decode::word,
             usage,
         },
         json_write::{self, Object},
@@ -62,7 +62,7 @@ impl Encoder {
             }
             Event::Usage(usage) => self.usage = Some(*usage),
             Event::Finish(finish) => {
-                note_finish(finish, losses);
+                losses.finish(finish, false);
                 self.finish = Some(finish.clone().into_owned());
             }
             // Only now, for the last chunk has the usage too.

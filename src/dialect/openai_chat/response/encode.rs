@@ -56,10 +56,8 @@ pub(crate) fn encode(answer: &Answer<'_>, losses: &mut Losses, out: &mut Vec<u8>
         }
     });
     if !own {
-        losses.extras(&answer.extras);
-        losses.extras(&answer.candidate_extras);
-        losses.extras(&answer.message_extras);
-        losses.note_if(!answer.others.is_empty(), "further answers");
+        answer.note_extras(losses);
+        losses.finish(&answer.finish, false);
     }
 }
 
@@ -131,6 +129,7 @@ fn message(message: &mut Object<'_>, answer: &Answer<'_>, own: bool, losses: &mu
                             item.extras(&call.extras);
                         } else {
                             losses.note_if(call.signature.is_some(), "reasoning signature");
+                            losses.extras(&call.extras);
                         }
                     }),
                     Part::Native(raw) => calls.raw(raw),

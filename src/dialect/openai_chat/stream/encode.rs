@@ -61,7 +61,10 @@ impl Encoder {
                 }
             }
             Event::Usage(usage) => self.usage = Some(*usage),
-            Event::Finish(finish) => self.finish(finish, out),
+            Event::Finish(finish) => {
+                losses.finish(finish, false);
+                self.finish(finish, out);
+            }
             Event::Done => {
                 if let Some(usage) = self.usage.filter(|_| self.include_usage) {
                     out.extend_from_slice(&self.opening);

@@ -44,7 +44,8 @@ pub(crate) fn encode(answer: &Answer<'_>, losses: &mut Losses, out: &mut Vec<u8>
         envelope.write(body, |body| body.array("output", |list| items.write(list, &answer.parts)));
     });
     if !own {
-        losses.extras(&answer.extras);
+        answer.note_extras(losses);
+        losses.finish(&answer.finish, false);
     }
 }
 

@@ -107,6 +107,7 @@ impl Encoder {
             Event::End => self.end(out),
             Event::Usage(usage) => self.usage = Some(*usage),
             Event::Finish(finish) => {
+                losses.finish(finish, false);
                 self.state = State::of(finish);
                 self.close_message(self.state.name(), out);
             }
