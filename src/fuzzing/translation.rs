@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn the_seeds_of_the_fuzzer_pass() {
-        let targets: [(&str, fn(&[u8])); 3] = [
+        type Target = fn(&[u8]);
+        let targets: [(&str, Target); 3] = [
             ("translate_request", translate_request),
             ("translate_answer", translate_answer),
             ("translate_stream", translate_stream),
