@@ -219,6 +219,16 @@ impl RequestContext {
     #[must_use]
     pub fn requirements(&self) -> Option<&Requirements> {
         let (asked, outline) = (self.asked(), self.outline());
+        if let (Some(continuation), Some(outline)) = (&self.continuation, outline) {
+            // Each of its forms has needs of its own, besides those of what it continues.
+            return Some(continuation.requirements(self.form, || {
+                let continued =
+                    self.shared.requirements.get().map(|needs| Requirements { input_tokens: 0, ..needs.clone() });
+                let mut needs = continued.or_else(|| asked.cloned()).unwrap_or_default();
+                outline.add_requirements(&mut needs);
+                needs
+            }));
+        }
         if asked.is_none() && outline.is_none() {
             return self.shared.requirements.get();
         }
@@ -388,5 +398,29 @@ mod tests {
         let outcomes: Vec<_> = request.attempts().iter().map(|attempt| attempt.outcome().unwrap().clone()).collect();
         assert_eq!(outcomes, [Outcome::Cancelled, Outcome::Answered]);
         assert!(request.target().is_none());
+    }
+
+    #[test]
+    fn each_form_of_a_continuation_has_its_own_needs() {
+        let outlined = |messages: &'static str| {
+            let body = bytes::Bytes::from(format!(r#"{{"model":"m","max_tokens":9,"messages":[{messages}]}}"#));
+            let outline = crate::dialect::outline(Dialect::AnthropicMessages, "/v1/messages", &body).unwrap().unwrap();
+            (body, outline)
+        };
+        let (_, asked) = outlined(r#"{"role":"user","content":"A question of some length?"}"#);
+        let request = RequestContext::new().with_dialect(Dialect::AnthropicMessages).with_outline(asked);
+        let before = request.requirements().unwrap().clone();
+        let prefill = outlined(r#"{"role":"user","content":"?"},{"role":"assistant","content":"So"}"#);
+        let instruction = outlined(
+            r#"{"role":"user","content":"?"},{"role":"assistant","content":"So"},{"role":"user","content":"Go on."}"#,
+        );
+        let some = |(body, outline)| (body, Some(outline));
+        let context = request.clone().continuing(Continuation::new(some(prefill), Some(some(instruction))));
+        let needs = |form| context.attempt_for(Target::named("a"), false, form).requirements().unwrap().clone();
+        let (begun, instructed) = (needs(Form::AsAsked), needs(Form::Instructed));
+        assert!(begun.features.contains(crate::Feature::Prefill));
+        assert!(!instructed.features.contains(crate::Feature::Prefill));
+        assert!(instructed.input_tokens <= before.input_tokens, "{instructed:?}, {before:?}");
+        assert_eq!(request.requirements(), Some(&before));
     }
 }

@@ -1,8 +1,10 @@
 //! A request for the rest of an answer that broke off.
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 
-use crate::RequestOutline;
+use crate::{RequestOutline, Requirements};
 
 /// How the request of an attempt is put.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +29,7 @@ pub(crate) struct Continuation {
 struct Asked {
     body: Bytes,
     outline: Option<RequestOutline>,
+    requirements: OnceLock<Requirements>,
 }
 
 impl Continuation {
@@ -36,7 +39,7 @@ impl Continuation {
         prefill: (Bytes, Option<RequestOutline>),
         instruction: Option<(Bytes, Option<RequestOutline>)>,
     ) -> Self {
-        let asked = |(body, outline)| Asked { body, outline };
+        let asked = |(body, outline)| Asked { body, outline, requirements: OnceLock::new() };
         Continuation { prefill: asked(prefill), instruction: instruction.map(asked) }
     }
 
@@ -58,5 +61,9 @@ impl Continuation {
 
     pub(crate) fn outline(&self, form: Form) -> Option<&RequestOutline> {
         self.asked(form).outline.as_ref()
+    }
+    /// What it needs in that form, worked out once.
+    pub(crate) fn requirements(&self, form: Form, work_out: impl FnOnce() -> Requirements) -> &Requirements {
+        self.asked(form).requirements.get_or_init(work_out)
     }
 }

@@ -317,6 +317,22 @@ impl Fault {
         self.refusal.as_ref()
     }
 
+    /// The code that a client is told when this is what a request failed of.
+    ///
+    /// The same whichever provider failed: the name of what declined, or of the kind. Only a fault of the request keeps what
+    /// is said of it more closely.
+    pub(crate) fn response_code(&self) -> &str {
+        /// What providers call each wrong request, and so says nothing of this one.
+        const GENERAL: [&str; 3] = ["invalid_request_error", "INVALID_ARGUMENT", "FAILED_PRECONDITION"];
+        match (&self.refusal, self.kind, self.code()) {
+            (Some(Refusal::Unmet(_)), ..) => "no_capable_target",
+            (Some(Refusal::CircuitOpen { .. }), ..) => "circuit_open",
+            (Some(Refusal::LimitReached { .. }), ..) => "limit_reached",
+            (None, FaultKind::BadRequest, Some(code)) if !GENERAL.contains(&code) => code,
+            (None, kind, _) => kind.name(),
+        }
+    }
+
     /// The status that a client is answered with when this is what a request failed of.
     ///
     /// A fault of the request keeps the provider's 4xx. A fault of a target never does: the client's own key and
@@ -461,6 +477,23 @@ impl fmt::Debug for FaultKinds {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_is_told_the_same_code_whoever_failed() {
+        for (kind, code) in [
+            (FaultKind::ContextLengthExceeded, "invalid_request_error"),
+            (FaultKind::ContextLengthExceeded, "INVALID_ARGUMENT"),
+            (FaultKind::RateLimited, "rate_limit_exceeded"),
+            (FaultKind::AuthFailed, "invalid_api_key"),
+            (FaultKind::BadRequest, "invalid_request_error"),
+        ] {
+            let fault = Fault::new(kind, "x").with_code(code);
+            assert_eq!(fault.response_code(), kind.name(), "{code}");
+            assert_eq!(fault.code(), Some(code));
+        }
+        let wrong = Fault::new(FaultKind::BadRequest, "x").with_code("decimal_above_max_value");
+        assert_eq!(wrong.response_code(), "decimal_above_max_value");
+    }
 
     #[test]
     fn names_are_unique_and_found_again() {

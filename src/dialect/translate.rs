@@ -139,18 +139,21 @@ pub(crate) struct StreamTranslator {
     losses: Losses,
     /// Where the target knows no stop sequences, or not so many.
     stops: Option<Stops>,
+    /// How many tokens the request probably has.
+    input: u64,
     over: bool,
 }
 
 impl StreamTranslator {
     pub(crate) fn new(from: Dialect, to: Dialect, include_usage: bool) -> Self {
         let (decoder, encoder) = (Decoder::new(from), Encoder::new(to, include_usage));
-        StreamTranslator { decoder, encoder, losses: Losses::default(), stops: None, over: false }
+        StreamTranslator { decoder, encoder, losses: Losses::default(), stops: None, input: 0, over: false }
     }
 
-    /// Ends the answer at the first of these.
-    pub(crate) fn with_stops(mut self, stops: Option<Stops>) -> Self {
+    /// Ends the answer at the first of these; it is to a request of about so many tokens.
+    pub(crate) fn with_stops(mut self, stops: Option<Stops>, input: u64) -> Self {
         self.stops = stops;
+        self.input = input;
         self
     }
 
@@ -176,7 +179,10 @@ impl StreamTranslator {
         let mut tell = |event: Event<'_>| encoder.event(&event, losses, out);
         match &mut self.stops {
             None => self.decoder.end(&mut tell),
-            Some(stops) if stops.found() && !self.over => tell(Event::Done),
+            Some(stops) if stops.found() && !self.over => {
+                tell(Event::Usage(stops.usage(self.input)));
+                tell(Event::Done);
+            }
             Some(stops) => self.decoder.end(&mut |event| stops.event(event, &mut tell)),
         }
         self.over = true;

@@ -199,6 +199,13 @@ where
             return Poll::Ready(None);
         };
         if !answer::is_stream(&response) {
+            if let Some(fault) = response.extensions().get::<Fault>() {
+                tracing::info!(
+                    kind = fault.kind().name(),
+                    reason = fault.message(),
+                    "nobody could be asked for the rest"
+                );
+            }
             self.give_up("nobody went on");
             return Poll::Ready(None);
         }

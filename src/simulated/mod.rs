@@ -79,8 +79,8 @@
 //!
 //! # What it does not do
 //!
-//! It speaks HTTP/1.1 without TLS, and gives one choice whatever `n` is. Of chat completions it does not check that a
-//! request keeps the API's finer rules; of responses and messages it does.
+//! It speaks HTTP/1.1 without TLS, and gives one choice whatever `n` is. Of chat completions it lets members pass that it
+//! does not know, as the servers do that only resemble OpenAI's.
 
 mod answer;
 mod anthropic_messages;
@@ -90,6 +90,7 @@ mod continuation;
 mod exchange;
 mod fault;
 mod gemini;
+mod media;
 mod openai;
 mod openai_chat;
 mod openai_responses;

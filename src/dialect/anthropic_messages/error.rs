@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 
-use crate::{Fault, FaultKind, Refusal};
+use crate::{Fault, FaultKind};
 
 /// `{"type":"error","error":{"type","message"}}`: what Anthropic's SDKs read. The code, which is ours, stands beside the
 /// message.
 pub(crate) fn body(fault: &Fault) -> Bytes {
     let error = serde_json::json!({
         "type": "error",
-        "error": { "type": kind(fault), "message": fault.message(), "code": code(fault) },
+        "error": { "type": kind(fault), "message": fault.message(), "code": fault.response_code() },
     });
     error.to_string().into()
 }
@@ -41,15 +41,6 @@ fn kind(fault: &Fault) -> &'static str {
             504 => "timeout_error",
             _ => "api_error",
         },
-    }
-}
-
-fn code(fault: &Fault) -> &str {
-    match fault.refusal() {
-        Some(Refusal::Unmet(_)) => "no_capable_target",
-        Some(Refusal::CircuitOpen { .. }) => "circuit_open",
-        Some(Refusal::LimitReached { .. }) => "limit_reached",
-        None => fault.code().unwrap_or(fault.kind().name()),
     }
 }
 

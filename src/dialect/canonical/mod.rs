@@ -13,6 +13,7 @@
 //!   block is open at a time. Whoever reads a dialect that lets them overlap puts them in order.
 
 mod answer;
+pub(crate) mod base64;
 pub(crate) mod collect;
 mod event;
 mod loss;

@@ -1,22 +1,26 @@
 //! Stop sequences for targets that know none, or not so many.
 
 use super::{Answer, Block, Event, Finish, Part, Text};
+use crate::{Usage, usage::Written};
 
 /// Ends an answer at the first of its stop sequences, as a provider would. Of a stream no more is held than may be the
 /// beginning of one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Stops {
     stops: Vec<String>,
     held: String,
     in_text: bool,
     /// One was found: nothing behind it is told.
     found: bool,
+    /// What the stream said last of what it costs.
+    usage: Option<Usage>,
+    written: Written,
 }
 
 impl Stops {
     pub(crate) fn new<'s>(stops: impl IntoIterator<Item = &'s Text<'s>>) -> Self {
         let stops = stops.into_iter().map(|stop| stop.decoded().into_owned()).filter(|stop| !stop.is_empty());
-        Stops { stops: stops.collect(), held: String::new(), in_text: false, found: false }
+        Stops { stops: stops.collect(), ..Stops::default() }
     }
 
     /// Whether the answer has come to its end.
@@ -24,10 +28,25 @@ impl Stops {
         self.found
     }
 
+    /// What an answer that was ended probably cost, for a request of so many tokens: who would have counted them is asked no
+    /// more.
+    pub(crate) fn usage(&self, input: u64) -> Usage {
+        let estimate = self.written.estimate(input);
+        match &self.usage {
+            Some(told) => Usage { output: told.output.max(estimate.output), ..*told },
+            None => estimate,
+        }
+    }
+
     /// Passes an event on, or what is left of it.
     pub(crate) fn event(&mut self, event: Event<'_>, sink: &mut dyn FnMut(Event<'_>)) {
         if self.found {
             return;
+        }
+        match &event {
+            Event::Delta(text) => self.written.all += text.as_escaped().len() as u64,
+            Event::Usage(usage) => self.usage = Some(*usage),
+            _ => {}
         }
         match event {
             Event::Delta(text) if self.in_text => self.text(&text, sink),
@@ -118,6 +137,22 @@ mod tests {
             assert_eq!(told(&["STOPS", "three!"], &pieces), (whole.to_owned(), None), "{cut}");
         }
         assert_eq!(told(&["b", "a"], &["xab"]), ("x".to_owned(), Some("a".to_owned())));
+    }
+
+    #[test]
+    fn an_answer_that_was_ended_tells_what_it_cost_all_the_same() {
+        let mut stops = Stops::new(&[Text::plain("STOP")]);
+        stops.event(Event::Begin(Block::Text), &mut |_| {});
+        stops.event(Event::Delta(Text::plain("one two STOP three")), &mut |_| {});
+        assert!(stops.found());
+        let estimate = Usage { input: 7, output: 5, estimated: true, ..Usage::default() };
+        assert_eq!(stops.usage(7), estimate);
+        // What was told so far is better, but for an output that is only begun to be counted.
+        let mut stops = Stops::new(&[Text::plain("STOP")]);
+        stops.event(Event::Usage(Usage { input: 9, output: 1, ..Usage::default() }), &mut |_| {});
+        stops.event(Event::Begin(Block::Text), &mut |_| {});
+        stops.event(Event::Delta(Text::plain("one two STOP three")), &mut |_| {});
+        assert_eq!(stops.usage(7), Usage { input: 9, output: 5, ..Usage::default() });
     }
 
     #[test]

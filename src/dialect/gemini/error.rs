@@ -22,7 +22,7 @@ fn envelope(fault: &Fault) -> Json {
     let status = fault.response_status();
     let mut details = vec![json!({
         "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-        "reason": code(fault),
+        "reason": fault.response_code(),
         "domain": "tower-failover",
     })];
     if let Some(wait) = fault.retry_after() {
@@ -58,15 +58,6 @@ fn word(fault: &Fault, status: StatusCode) -> &'static str {
         504 => "DEADLINE_EXCEEDED",
         other if other < 500 => "INVALID_ARGUMENT",
         _ => "UNAVAILABLE",
-    }
-}
-
-fn code(fault: &Fault) -> &str {
-    match fault.refusal() {
-        Some(Refusal::Unmet(_)) => "no_capable_target",
-        Some(Refusal::CircuitOpen { .. }) => "circuit_open",
-        Some(Refusal::LimitReached { .. }) => "limit_reached",
-        None => fault.code().unwrap_or(fault.kind().name()),
     }
 }
 

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 
-use crate::{Fault, FaultKind, Refusal};
+use crate::{Fault, FaultKind};
 
 /// `{"error":{"message","type","param","code"}}`: what OpenAI's SDKs read.
 pub(crate) fn body(fault: &Fault) -> Bytes {
     let error = serde_json::json!({
-        "error": { "message": fault.message(), "type": kind(fault), "param": null, "code": code(fault) }
+        "error": { "message": fault.message(), "type": kind(fault), "param": null, "code": fault.response_code() }
     });
     error.to_string().into()
 }
@@ -25,15 +25,6 @@ pub(crate) fn kind(fault: &Fault) -> &'static str {
         FaultKind::QuotaExhausted => "insufficient_quota",
         _ if fault.response_status().is_client_error() => "invalid_request_error",
         _ => "server_error",
-    }
-}
-
-pub(crate) fn code(fault: &Fault) -> &str {
-    match fault.refusal() {
-        Some(Refusal::Unmet(_)) => "no_capable_target",
-        Some(Refusal::CircuitOpen { .. }) => "circuit_open",
-        Some(Refusal::LimitReached { .. }) => "limit_reached",
-        None => fault.code().unwrap_or(fault.kind().name()),
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) fn body(fault: &Fault) -> Bytes {
 /// has is not known here.
 #[cfg(any(feature = "gateway", test))]
 pub(crate) fn event(fault: &Fault) -> Bytes {
-    let (kind, code) = (openai_chat::error::kind(fault), openai_chat::error::code(fault));
+    let (kind, code) = (openai_chat::error::kind(fault), fault.response_code());
     let members = |error: &mut Object<'_>| {
         error.string("code", code);
         error.string("message", fault.message());
@@ -53,7 +53,7 @@ mod tests {
     fn an_error_is_what_sdks_and_readers_take_for_one() {
         let fault = Fault::new(FaultKind::RateLimited, "too \"fast\"").with_code("rate_limit_exceeded");
         let whole: serde_json::Value = serde_json::from_slice(&body(&fault)).unwrap();
-        assert_eq!(whole["error"]["code"], "rate_limit_exceeded");
+        assert_eq!(whole["error"]["code"], "rate_limited");
         let event = event(&fault);
         assert!(event.starts_with(b"event: error\n"));
         let mut events = EventStream::default();

@@ -45,7 +45,8 @@ impl<B> TranslatedBody<B> {
         let pair = exchange.pair;
         let translator = (pair.client != pair.provider).then(|| {
             let translator = StreamTranslator::new(pair.provider, pair.client, exchange.include_usage);
-            translator.with_stops(exchange.stops())
+            let input = exchange.context.requirements().map_or(0, |needs| needs.input_tokens);
+            translator.with_stops(exchange.stops(), input)
         });
         let array = exchange.array.then(ArrayWriter::default);
         let translation =

@@ -11,7 +11,7 @@ use crate::{
     Dialect, Fault, FaultKind, Provider, RequestContext, RequestOutline, Target,
     body::whole,
     dialect::{
-        canonical::{Destination, Losses, Stops, Text},
+        canonical::{Destination, Losses, Stops, Text, base64},
         foreign, translate,
     },
 };
@@ -88,6 +88,7 @@ pub(super) fn translated(request: Request<Full<Bytes>>, pair: Pair) -> Result<(R
     };
     let text = std::str::from_utf8(&body).map_err(|error| malformed(error.valid_up_to()))?;
     let mut request = translate::decode_request(pair.client, text).map_err(|error| malformed(error.at))?;
+    base64::standardise(&mut request);
     // Gemini says these in its path.
     let named_in_path = translate::model_of_path(parts.uri.path());
     if request.model.is_none() {

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::ApiError;
+use crate::simulated::media::is_base64;
 
 /// Signs every thought; one with another signature is nobody's.
 pub(super) const SIGNATURE: &str = "EqQBCgIYAhIkc2ltdWxhdGVkLXNpZ25hdHVyZQ==";
@@ -175,6 +176,9 @@ fn check_block(place: &str, block: &Value) -> Result<(), ApiError> {
                 }
                 Some("base64") if source["data"].as_str().is_none_or(str::is_empty) => {
                     invalid(format!("{place}.image.source.base64.data: Field required"))
+                }
+                Some("base64") if !source["data"].as_str().is_some_and(is_base64) => {
+                    invalid(format!("{place}.image.source.base64: invalid base64 data"))
                 }
                 Some("base64" | "url" | "file") => Ok(()),
                 _ => invalid(format!("{place}.image.source: Field required")),

@@ -3,6 +3,7 @@
 mod embeddings;
 mod render;
 mod request;
+mod rules;
 
 use bytes::Bytes;
 use http::request::Parts;

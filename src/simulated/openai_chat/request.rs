@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::ApiError;
+use super::{ApiError, rules};
 use crate::simulated::answer::{Asked, Format, Tool, ToolChoice, tokens};
 use crate::simulated::openai::conversation::{flag, is_prefilled, said, turn, wrong_type};
 
@@ -20,6 +20,7 @@ pub(super) fn parse(body: &[u8], refuses_prefill: bool) -> Result<Asked, ApiErro
         Some(other) => return Err(wrong_type("model", "a string", other)),
     };
     let messages = messages(&request)?;
+    rules::check(&request, messages)?;
     if refuses_prefill && is_prefilled(messages) {
         return Err(ApiError::prefill_refused());
     }
@@ -147,7 +148,7 @@ mod tests {
         };
         let parts = json!([{"role": "user", "content": [
             {"type": "text", "text": "one "},
-            {"type": "image_url", "image_url": {"url": "data:"}},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
             {"type": "text", "text": "two"},
         ]}]);
         assert_eq!(asked(parts), Turn::User("one two".to_owned()));
@@ -162,8 +163,10 @@ mod tests {
         };
         assert_eq!(asked(instructed("Please CONTINUE where it ends.")), begun());
         assert_eq!(asked(instructed("And now?")), Turn::User("And now?".to_owned()));
-        let tool = json!([{"role": "tool", "tool_call_id": "c", "content": "42"}]);
+        let call = json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+        let tool = json!([{"role": "assistant", "content": null, "tool_calls": [call]},
+                          {"role": "tool", "tool_call_id": "c", "content": "42"}]);
         assert_eq!(asked(tool), Turn::ToolResult("42".to_owned()));
-        assert_eq!(asked(json!([7])), Turn::Other(String::new()));
+        assert_eq!(asked(json!([{"role": "system", "content": "be"}])), Turn::Other(String::new()));
     }
 }

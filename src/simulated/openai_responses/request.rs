@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::simulated::answer::{Asked, Format, Tool, ToolChoice, tokens};
+use crate::simulated::media::is_sound_url;
 use crate::simulated::openai::conversation::{flag, is_prefilled, turn, wrong_type};
 use crate::simulated::openai::error::ApiError;
 
@@ -189,6 +190,12 @@ fn said(content: Option<&Value>, own: &[&str], place: &str) -> Result<String, Ap
     for (number, part) in parts.iter().enumerate() {
         let kind = part["type"].as_str().unwrap_or_default();
         let known = own.contains(&kind) || kind == "input_file" && own.contains(&"input_image");
+        if part["image_url"].as_str().is_some_and(|url| kind == "input_image" && !is_sound_url(url)) {
+            let message = "Invalid base64 image_url.";
+            return Err(ApiError::invalid(message)
+                .param(format!("{place}[{number}].image_url"))
+                .code("invalid_base64"));
+        }
         let image = kind != "input_image" || part["image_url"].is_string() || part["file_id"].is_string();
         if !known || !image {
             let names: Vec<_> = own.iter().map(|name| format!("'{name}'")).collect();

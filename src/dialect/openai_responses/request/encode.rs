@@ -254,8 +254,11 @@ impl<'r> Encoder<'r> {
             (MediaKind::Image, source @ (Source::Url { .. } | Source::Inline { .. })) => list.object(|part| {
                 part.string("type", "input_image");
                 part.value("image_url", |out| write_url(out, source));
-                if self.shares {
-                    part.maybe_raw("detail", media.extras.get("detail"));
+                match media.extras.get("detail") {
+                    Some(detail) if self.shares => part.raw("detail", detail),
+                    // Here it is no choice to leave out, by the API's description.
+                    _ if !own => part.string("detail", "auto"),
+                    _ => {}
                 }
                 rest(part);
             }),
