@@ -1,7 +1,9 @@
 //! The proof that any dialect says in any other what it says itself.
 
 mod essence;
+mod properties;
 mod recordings;
+mod robustness;
 
 use super::*;
 use crate::{

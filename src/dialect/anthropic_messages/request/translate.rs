@@ -222,19 +222,21 @@ impl Writer<'_> {
 
     fn tool(&mut self, item: &mut Object<'_>, tool: &Tool<'_>) {
         let Tool::Function { name, description, parameters, strict, .. } = tool else { return };
-        let strict = *strict == Some(true);
-        self.losses.note_if(strict && !self.structured, "strict");
+        let schema = parameters.as_ref().filter(|schema| schema.is_object());
+        let asked = *strict == Some(true);
+        let strict = asked && self.structured && schema.is_none_or(is_of_objects);
+        self.losses.note_if(asked && !strict, "strict");
         item.text("name", name);
         item.maybe_text("description", description.as_ref().filter(|text| !text.is_empty()));
-        let schema = parameters.as_ref().filter(|schema| schema.is_object());
         match schema {
-            Some(schema) if strict && self.structured && is_of_objects(schema) => {
-                item.value("input_schema", |out| schema::write(schema, self.losses, out));
-            }
+            Some(schema) if strict => item.value("input_schema", |out| schema::write(schema, self.losses, out)),
             Some(schema) => item.value("input_schema", |out| write_object_schema(schema, out)),
+            None if strict => {
+                item.literal("input_schema", r#"{"type":"object","properties":{},"additionalProperties":false}"#);
+            }
             None => item.literal("input_schema", r#"{"type":"object","properties":{}}"#),
         }
-        if strict && self.structured && schema.is_some_and(is_of_objects) {
+        if strict {
             item.bool("strict", true);
         }
     }

@@ -70,6 +70,13 @@ fn means_the_same(name: &str, was: &Json, is: &Json) -> bool {
         "max_output_tokens" => was.is_null() || was == 0 || (was.as_u64() < Some(16) && is.as_u64() == Some(16)),
         // A budget is told as the effort that it is enough for, and the other way round; Anthropic's do not think unless told.
         "reasoning" => was.is_object() && (is.is_object() || was["effort"] == "none"),
+        // OpenAI wants one.
+        "names" => {
+            let kept = |names: &Json| -> Vec<Json> {
+                names.as_array().into_iter().flatten().filter(|name| **name != "document.pdf").cloned().collect()
+            };
+            kept(was) == kept(is)
+        }
         // Anthropic closes objects, and says nothing of what is not described.
         "format" | "tools" => closed(was) == closed(is),
         // Anthropic has no such promise to one request: it uses what was paid for, if there is something.
@@ -259,10 +266,14 @@ pub(super) fn of_request(request: &Request<'_>) -> Essence {
         strict.retain(|name| among.contains(name));
     }
     // To Anthropic, what was called once must be known.
-    tools.retain(|tool| {
-        choice != "none" || tool[1] != Json::Null || tool[2] != json!({"type": "object", "properties": {}})
-    });
-    if !tools.is_empty() {
+    if choice == "none" {
+        tools.retain(|tool| tool[1] != Json::Null || closed(&tool[2]) != json!({"type": "object"}));
+        strict.retain(|name| tools.iter().any(|tool| tool[0] == *name));
+    }
+    // Where none may be called, nothing is said of how.
+    if choice == "none" && !tools.is_empty() {
+        say("tool_choice", choice);
+    } else if !tools.is_empty() {
         say("tool_choice", choice);
         say("parallel_tool_calls", request.parallel_tool_calls.filter(|parallel| !parallel).into());
     }
