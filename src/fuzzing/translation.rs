@@ -68,7 +68,7 @@ pub fn translate_stream(input: &[u8]) {
     let Some((from, text)) = dialect_and_text(input) else { return };
     let to = DIALECTS[usize::from(input[0] / 4 % 4)];
     let stops = (input[0] & 16 != 0).then(|| Stops::new(&[Text::escaped("a"), Text::escaped("STOP")]));
-    let (mut translator, mut out) = (StreamTranslator::new(from, to, true).with_stops(stops), Vec::new());
+    let (mut translator, mut out) = (StreamTranslator::new(from, to, true).with_stops(stops, 0), Vec::new());
     let (mut decoder, mut collector) = (Decoder::new(from), Collector::new(from));
     let mut were_json = true;
     for (data, _) in EventStream::default().events(text.as_bytes()) {
