@@ -51,6 +51,7 @@ provider = "local"
 fn environment(name: &str) -> Option<String> {
     match name {
         "OPENAI_API_KEY" => Some("sk-secret-of-openai".into()),
+        "AZURE_API_KEY" => Some("secret-of-azure".into()),
         "EMPTY" => Some(String::new()),
         "TWO_LINES" => Some("sk-secret\nsk-secret".into()),
         _ => None,
