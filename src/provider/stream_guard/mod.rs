@@ -47,7 +47,7 @@ use crate::{
 /// - An answer that is compressed though it was asked not to be is decompressed: gzip and deflate always, Brotli and
 ///   Zstandard with the features `brotli` and `zstd`.
 /// - An error's body is read (up to 64 KiB), classified by the provider's own words, and passed on with the fault.
-/// - What the answer cost is in its extensions ([`UsageHandle`]) and in the [log](crate::Attempt::usage) when it ends; what
+/// - What the answer cost is in its extensions ([`UsageHandle`](crate::UsageHandle)) and in the [log](crate::Attempt::usage) when it ends; what
 ///   is left of the provider's limits ([`RateLimits`](crate::RateLimits)) at once.
 ///
 /// # Memory
