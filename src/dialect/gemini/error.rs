@@ -14,6 +14,7 @@ pub(crate) fn body(fault: &Fault) -> Bytes {
 }
 
 /// The same as an event. The SDKs know an error in a stream by its first member.
+#[cfg(any(feature = "gateway", test))]
 pub(crate) fn event(fault: &Fault) -> Bytes {
     format!("data: {}\r\n\r\n", envelope(fault)).into()
 }

@@ -2,13 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{
-    Fault,
-    dialect::{
-        json_write::{Object, object},
-        openai_chat,
-    },
-};
+use crate::{Fault, dialect::openai_chat};
 
 /// The same as anywhere in OpenAI's API.
 pub(crate) fn body(fault: &Fault) -> Bytes {
@@ -20,6 +14,8 @@ pub(crate) fn body(fault: &Fault) -> Bytes {
 /// has is not known here.
 #[cfg(any(feature = "gateway", test))]
 pub(crate) fn event(fault: &Fault) -> Bytes {
+    use crate::dialect::json_write::{Object, object};
+
     let (kind, code) = (openai_chat::error::kind(fault), fault.response_code());
     let members = |error: &mut Object<'_>| {
         error.string("code", code);
