@@ -196,6 +196,8 @@ pub struct Fault {
     refusal: Option<Refusal>,
     circuit: Option<CircuitAdvice>,
     unsent: bool,
+    /// Told by an API that is not the client's.
+    is_foreign: bool,
 }
 
 impl Fault {
@@ -211,6 +213,7 @@ impl Fault {
             refusal: None,
             circuit: None,
             unsent: false,
+            is_foreign: false,
         }
     }
 
@@ -253,6 +256,12 @@ impl Fault {
     pub(crate) fn unsent(mut self) -> Self {
         self.unsent = true;
         self.with_circuit(CircuitAdvice::Neutral)
+    }
+
+    /// Told by an API that is not the client's, whose codes mean nothing there.
+    pub(crate) fn foreign(mut self) -> Self {
+        self.is_foreign = true;
+        self
     }
 
     /// Whether the request never left us.
@@ -319,8 +328,8 @@ impl Fault {
 
     /// The code that a client is told when this is what a request failed of.
     ///
-    /// The same whichever provider failed: the name of what declined, or of the kind. Only a fault of the request keeps what
-    /// is said of it more closely.
+    /// The name of what declined, or the code of a provider that speaks the client's dialect. Of whoever speaks another one
+    /// the kind's name, always the same; only a fault of the request keeps what is said of it more closely.
     pub(crate) fn response_code(&self) -> &str {
         /// What providers call each wrong request, and so says nothing of this one.
         const GENERAL: [&str; 3] = ["invalid_request_error", "INVALID_ARGUMENT", "FAILED_PRECONDITION"];
@@ -328,6 +337,7 @@ impl Fault {
             (Some(Refusal::Unmet(_)), ..) => "no_capable_target",
             (Some(Refusal::CircuitOpen { .. }), ..) => "circuit_open",
             (Some(Refusal::LimitReached { .. }), ..) => "limit_reached",
+            (None, _, Some(code)) if !self.is_foreign => code,
             (None, FaultKind::BadRequest, Some(code)) if !GENERAL.contains(&code) => code,
             (None, kind, _) => kind.name(),
         }
@@ -479,7 +489,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_told_the_same_code_whoever_failed() {
+    fn a_client_is_told_no_code_of_another_api() {
         for (kind, code) in [
             (FaultKind::ContextLengthExceeded, "invalid_request_error"),
             (FaultKind::ContextLengthExceeded, "INVALID_ARGUMENT"),
@@ -488,10 +498,12 @@ mod tests {
             (FaultKind::BadRequest, "invalid_request_error"),
         ] {
             let fault = Fault::new(kind, "x").with_code(code);
+            assert_eq!(fault.response_code(), code);
+            let fault = fault.foreign();
             assert_eq!(fault.response_code(), kind.name(), "{code}");
             assert_eq!(fault.code(), Some(code));
         }
-        let wrong = Fault::new(FaultKind::BadRequest, "x").with_code("decimal_above_max_value");
+        let wrong = Fault::new(FaultKind::BadRequest, "x").with_code("decimal_above_max_value").foreign();
         assert_eq!(wrong.response_code(), "decimal_above_max_value");
     }
 

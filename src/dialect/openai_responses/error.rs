@@ -49,7 +49,7 @@ mod tests {
     fn an_error_is_what_sdks_and_readers_take_for_one() {
         let fault = Fault::new(FaultKind::RateLimited, "too \"fast\"").with_code("rate_limit_exceeded");
         let whole: serde_json::Value = serde_json::from_slice(&body(&fault)).unwrap();
-        assert_eq!(whole["error"]["code"], "rate_limited");
+        assert_eq!(whole["error"]["code"], "rate_limit_exceeded");
         let event = event(&fault);
         assert!(event.starts_with(b"event: error\n"));
         let mut events = EventStream::default();

@@ -160,7 +160,11 @@ where
                     Err(_) => continue,
                 },
                 Some(Err(error)) => {
-                    translation.failure = Some(error.into());
+                    let error = error.into();
+                    translation.failure = Some(match (Fault::find(&*error), &translation.translator) {
+                        (Some(fault), Some(_)) => fault.clone().foreign().into(),
+                        _ => error,
+                    });
                     continue;
                 }
                 None => translation.end(),

@@ -78,7 +78,7 @@ where
                 StateProjection::Waiting { future, exchange, asker } => {
                     let (mut parts, body) = ready!(future.poll(cx))?.into_parts();
                     if let Some(fault) = parts.extensions.get::<Fault>().cloned() {
-                        return Poll::Ready(Ok(failure(parts, fault, *asker)));
+                        return Poll::Ready(Ok(failure(parts, fault.foreign(), *asker)));
                     }
                     if exchange.streaming {
                         let kind = if exchange.array { "application/json" } else { "text/event-stream; charset=utf-8" };
@@ -116,7 +116,7 @@ fn answer<B>(
             let fault = Fault::new(FaultKind::MalformedResponse, "the provider's answer is too long");
             return failure(parts, fault, asker);
         }
-        Err(CollectError::Body(error)) => return failure(parts, Fault::from_error(&*error), asker),
+        Err(CollectError::Body(error)) => return failure(parts, Fault::from_error(&*error).foreign(), asker),
     };
     let pair = exchange.pair;
     let mut losses = Losses::default();
