@@ -310,7 +310,7 @@ mod tests {
         };
         let user = || Turn::User("hi".to_owned());
         assert_eq!(turn(json!("hi")), user());
-        let parts = json!([{"type": "input_text", "text": "hi"}, {"type": "input_image", "image_url": "data:"}]);
+        let parts = json!([{"type": "input_text", "text": "hi"}, {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}]);
         assert_eq!(turn(json!([{"role": "user", "content": parts}])), user());
         let begun = json!([{"role": "user", "content": "hi"},
             {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "ho"}]}]);

@@ -191,7 +191,8 @@ async fn a_tool_result_is_answered_in_words() {
     let provider = healthy().await;
     let mut request = with_tools("How is it outside?");
     let messages = request["messages"].as_array_mut().unwrap();
-    messages.push(json!({"role": "assistant", "tool_calls": []}));
+    let call = json!({"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}});
+    messages.push(json!({"role": "assistant", "tool_calls": [call]}));
     messages.push(json!({"role": "tool", "tool_call_id": "call_1", "content": "17 degrees"}));
     let answer = chat(&provider, request).await.json();
     let text = answer["choices"][0]["message"]["content"].as_str().unwrap();
