@@ -109,6 +109,11 @@ class Simulated:
         """All healthy, nothing remembered."""
         for name in self.NAMES:
             self.set(name, "none")
+        self.forget()
+
+    def forget(self) -> None:
+        """Nothing remembered; what is broken stays so."""
+        for name in self.NAMES:
             self._ask("DELETE", f"/simulated/{name}/received")
 
     def close(self) -> None:

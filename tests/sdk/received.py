@@ -32,6 +32,8 @@ class Received:
     stop: list[str]
     most_tokens: int | None
     parallel: bool | None
+    # `none`, `required`, or the name of the tool that is to be called.
+    choice: str | None
     body: dict[str, Any]
 
 
@@ -205,6 +207,13 @@ def _content_texts(content: Any) -> list[str]:
     return [part["text"] for part in content or [] if "text" in part]
 
 
+def _openai_choice(choice: Any) -> str | None:
+    """Both of OpenAI's ways to put it."""
+    if isinstance(choice, dict):
+        return str(choice.get("function", choice)["name"])
+    return None if choice == "auto" else choice
+
+
 def _openai_chat(body: dict[str, Any]) -> Received:
     messages = body["messages"]
     system = [message for message in messages if message["role"] in ("system", "developer")]
@@ -224,6 +233,7 @@ def _openai_chat(body: dict[str, Any]) -> Received:
         stop=[stop] if isinstance(stop, str) else stop,
         most_tokens=body.get("max_completion_tokens", body.get("max_tokens")),
         parallel=body.get("parallel_tool_calls"),
+        choice=_openai_choice(body.get("tool_choice")),
         body=body,
     )
 
@@ -250,6 +260,7 @@ def _openai_responses(body: dict[str, Any]) -> Received:
         stop=[],
         most_tokens=body.get("max_output_tokens"),
         parallel=body.get("parallel_tool_calls"),
+        choice=_openai_choice(body.get("tool_choice")),
         body=body,
     )
 
@@ -261,7 +272,8 @@ def _anthropic(body: dict[str, Any]) -> Received:
         for block in ([{"type": "text", "text": message["content"]}] if isinstance(message["content"], str) else message["content"])
     ]
     images = [block["source"] for block in blocks if block["type"] == "image"]
-    one_by_one = body.get("tool_choice", {}).get("disable_parallel_tool_use")
+    choice = body.get("tool_choice", {})
+    one_by_one = choice.get("disable_parallel_tool_use")
     return Received(
         model=body["model"],
         stream=body.get("stream", False),
@@ -274,6 +286,7 @@ def _anthropic(body: dict[str, Any]) -> Received:
         stop=body.get("stop_sequences", []),
         most_tokens=body["max_tokens"],
         parallel=None if one_by_one is None else not one_by_one,
+        choice={"any": "required", "tool": choice.get("name"), "none": "none"}.get(choice.get("type")),
         body=body,
     )
 
@@ -292,6 +305,8 @@ def _gemini(body: dict[str, Any], model: str, stream: bool) -> Received:
     declarations = [
         declaration for tool in body.get("tools", []) for declaration in tool.get("functionDeclarations", [])
     ]
+    calling = body.get("toolConfig", {}).get("functionCallingConfig", {})
+    allowed = calling.get("allowedFunctionNames")
     images = [part["inlineData"] for part in parts if "inlineData" in part]
     return Received(
         model=model,
@@ -305,5 +320,6 @@ def _gemini(body: dict[str, Any], model: str, stream: bool) -> Received:
         stop=settings.get("stopSequences", []),
         most_tokens=settings.get("maxOutputTokens"),
         parallel=None,
+        choice=allowed[0] if allowed else {"ANY": "required", "NONE": "none"}.get(calling.get("mode")),
         body=body,
     )

@@ -50,6 +50,8 @@ class Ask:
     image: Image | None = None
     tools: Mapping[str, type[BaseModel]] = field(default_factory=dict)
     parallel: bool | None = None
+    # `none`, `required`, or the name of the tool that is to be called.
+    choice: str | None = None
     answer: type[BaseModel] | None = None
     stop: tuple[str, ...] = ()
     most_tokens: int | None = None
@@ -160,6 +162,10 @@ class OpenAiChat(Sdk):
             parameters["tools"] = _strict_tools(ask)
         if ask.parallel is not None:
             parameters["parallel_tool_calls"] = ask.parallel
+        if ask.choice in ask.tools:
+            parameters["tool_choice"] = {"type": "function", "function": {"name": ask.choice}}
+        elif ask.choice:
+            parameters["tool_choice"] = ask.choice
         if ask.answer:
             parameters["response_format"] = ask.answer
         if ask.stop:
@@ -253,6 +259,10 @@ class OpenAiResponses(Sdk):
             parameters["tools"] = [{"type": "function", **tool["function"]} for tool in _strict_tools(ask)]
         if ask.parallel is not None:
             parameters["parallel_tool_calls"] = ask.parallel
+        if ask.choice in ask.tools:
+            parameters["tool_choice"] = {"type": "function", "name": ask.choice}
+        elif ask.choice:
+            parameters["tool_choice"] = ask.choice
         if ask.answer:
             parameters["text_format"] = ask.answer
         if ask.most_tokens is not None:
@@ -340,6 +350,10 @@ class Anthropic(Sdk):
             ]
         if ask.parallel is not None:
             parameters["tool_choice"] = {"type": "auto", "disable_parallel_tool_use": not ask.parallel}
+        if ask.choice in ask.tools:
+            parameters["tool_choice"] = {"type": "tool", "name": ask.choice}
+        elif ask.choice:
+            parameters["tool_choice"] = {"type": {"required": "any"}.get(ask.choice, ask.choice)}
         if ask.answer:
             parameters["output_format"] = ask.answer
         if ask.stop:
@@ -417,6 +431,11 @@ class Google(Sdk):
                 for name, model in ask.tools.items()
             ]
             config.tools = [google.Tool(function_declarations=declarations)]
+        if ask.choice:
+            mode = google.FunctionCallingConfigMode.NONE if ask.choice == "none" else google.FunctionCallingConfigMode.ANY
+            names = [ask.choice] if ask.choice in ask.tools else None
+            calling = google.FunctionCallingConfig(mode=mode, allowed_function_names=names)
+            config.tool_config = google.ToolConfig(function_calling_config=calling)
         if ask.answer:
             config.response_mime_type = "application/json"
             config.response_schema = ask.answer

@@ -74,10 +74,10 @@ IMAGE = Image("image/png", png())
 ERRORS = {
     "context-length-exceeded": (400, "BadRequestError", "context_length_exceeded"),
     # Of the gateway's keys, not of the client's.
-    "unauthorized": (502, "InternalServerError", None),
-    "rate-limited": (429, "RateLimitError", None),
-    "overloaded": (503, "InternalServerError", None),
-    "model-not-found": (502, "InternalServerError", None),
+    "unauthorized": (502, "InternalServerError", "auth_failed"),
+    "rate-limited": (429, "RateLimitError", "rate_limited"),
+    "overloaded": (503, "InternalServerError", "overloaded"),
+    "model-not-found": (502, "InternalServerError", "not_found"),
 }
 # Anthropic's SDK has a class of its own for some.
 ANTHROPIC_CLASSES = {503: "ServiceUnavailableError"}
@@ -115,6 +115,14 @@ def route(name: str, *providers: tuple[str, str]) -> str:
 [routes."{name}"]
 stream_recovery = "resume"
 targets = [{targets}]
+"""
+
+
+def blind(name: str) -> str:
+    """A route whose only target sees no images."""
+    return f"""
+[routes."{name}"]
+targets = [{{ provider = "to-openai-chat", model = "gpt-4o-blind", capabilities = {{ image_input = false }} }}]
 """
 
 
@@ -165,6 +173,7 @@ breaker = {BREAKER_THAT_STAYS_CLOSED}
         name = f"{fault.split(':')[0]}-{SDKS[sdk_name].dialect}-{first}-{second}"
         text += provider(name, first, broken, PRIMARY_KEY)
         text += route(name, (name, first), (f"fallback-{second}", second))
+    text += blind("blind")
     file = folder / "gateway.toml"
     file.write_text(text)
     gateway = Gateway(folder / "gateway.log", "--config", str(file))
@@ -291,6 +300,19 @@ def test_calls_one_at_a_time(sdk: Sdk, target: str, stream: bool, bench: Bench) 
 
 
 @both_manners
+@pytest.mark.parametrize("choice", ["none", "required", "book_table"])
+@every_pair
+def test_a_choice_of_tools(sdk: Sdk, target: str, choice: str, stream: bool, bench: Bench) -> None:
+    result = answered(sdk, target, Ask(PROMPT, tools=TOOLS, choice=choice), stream)
+    assert bench.received(sdk, target).choice == choice
+    if choice == "none":
+        assert (result.text, result.finish) == (said_by("primary", PROMPT), "stop")
+    else:
+        check_calls(result.calls, ["get_weather" if choice == "required" else choice])
+        assert (result.text, result.finish) == ("", "tool_calls")
+
+
+@both_manners
 @every_pair
 def test_results_of_tools(sdk: Sdk, target: str, stream: bool, bench: Bench) -> None:
     ask = Ask("get_weather, then book_table", tools=TOOLS, system=SYSTEM)
@@ -312,7 +334,6 @@ def test_results_of_tools(sdk: Sdk, target: str, stream: bool, bench: Bench) -> 
     assert "for two" in second.text
     # And on, with the answer in the history too.
     ask.history += [*said_before(sdk, second), *sdk.opening(Ask(PROMPT))]
-    ask.tools = {}
     bench.reset()
     third = answered(sdk, target, Ask(history=ask.history, tools=TOOLS), stream)
     check_calls(third.calls, ["get_weather"])
@@ -394,7 +415,8 @@ def test_an_error(sdk: Sdk, target: str, fault: str, stream: bool, bench: Bench)
     elif sdk.dialect == "anthropic-messages":
         kind = ANTHROPIC_CLASSES.get(status, kind)
     assert failure.kind == kind, failure
-    if code is not None and sdk.dialect != target:
+    if sdk.dialect != target:
+        # In its own dialect the error is the provider's, word for word.
         assert failure.code == code, failure
     assert PRIMARY_KEY not in failure.message
     bench.received(sdk, target)
@@ -409,6 +431,16 @@ def test_a_model_that_nobody_has(sdk: Sdk, stream: bool, bench: Bench) -> None:
     assert "no-such-model" in failure.message
 
 
+@both_manners
+@pytest.mark.parametrize("sdk", SDKS, indirect=True)
+def test_a_request_that_no_target_can_serve(sdk: Sdk, stream: bool, bench: Bench) -> None:
+    failure = sdk.failure("blind", Ask(PROMPT, image=IMAGE), stream)
+    kind = "ClientError" if sdk.dialect == "gemini" else "BadRequestError"
+    assert (failure.kind, failure.status, failure.code) == (kind, 400, "no_capable_target")
+    assert "image" in failure.message
+    assert bench.simulated.requests("primary") == 0
+
+
 @pytest.mark.parametrize(
     ("broken", "sdk", "first", "second"),
     broken_cases(),
@@ -419,17 +451,21 @@ def test_an_answer_by_another_api(broken: str, sdk: Sdk, first: str, second: str
     """Its first provider is down, errs at once or breaks off amid its answer, which another completes."""
     bench.twin.set("fallback", broken)
     route = f"{broken.split(':')[0]}-{sdk.dialect}-{first}-{second}"
-    result = sdk.ask(route, Ask(PROMPT, system=SYSTEM), True)
-    assert result.text == said_by("fallback", PROMPT)
-    assert result.finish == "stop"
-    # Whose head it was.
-    begun_by = (route, first) if broken.startswith("cut") else (f"fallback-{second}", second)
-    assert result.target == f"{begun_by[0]}/{MODELS[begun_by[1]]}"
-    assert result.tokens_out > 0
-    if broken != "down":
-        (begun,) = bench.twin.received("fallback")
-        assert received.read(begun, first, PRIMARY_KEY, translated=sdk.dialect != first).system == SYSTEM
-    (completed,) = bench.simulated.received("fallback")
-    got = received.read(completed, second, FALLBACK_KEY, translated=sdk.dialect != second)
-    assert got.system.startswith(SYSTEM)
-    assert got.texts[0] == PROMPT
+    # Of an answer in one piece nobody has seen anything before it is whole: cut off, it is asked for anew.
+    for stream in (True, False):
+        result = sdk.ask(route, Ask(PROMPT, system=SYSTEM), stream)
+        assert result.text == said_by("fallback", PROMPT)
+        assert result.finish == "stop"
+        # Whose head it was.
+        name, dialect = (route, first) if stream and broken.startswith("cut") else (f"fallback-{second}", second)
+        assert result.target == f"{name}/{MODELS[dialect]}"
+        assert result.tokens_in > 0 and result.tokens_out > 0
+        if broken != "down":
+            (begun,) = bench.twin.received("fallback")
+            assert received.read(begun, first, PRIMARY_KEY, translated=sdk.dialect != first).system == SYSTEM
+        (completed,) = bench.simulated.received("fallback")
+        got = received.read(completed, second, FALLBACK_KEY, translated=sdk.dialect != second)
+        assert got.system.startswith(SYSTEM)
+        assert got.texts[0] == PROMPT
+        bench.simulated.reset()
+        bench.twin.forget()
