@@ -109,7 +109,7 @@ impl Object<'_> {
     }
 
     pub(crate) fn raw(&mut self, key: &str, json: &Raw<'_>) {
-        self.key(key).extend_from_slice(json.as_bytes());
+        json.write(self.key(key));
     }
 
     /// Nothing where there is none.
@@ -150,7 +150,7 @@ impl Object<'_> {
     /// The members that a dialect keeps for itself.
     pub(crate) fn extras(&mut self, extras: &super::canonical::Extras<'_>) {
         for (key, value) in extras.iter() {
-            self.key_text(key).extend_from_slice(value.as_bytes());
+            value.write(self.key_text(key));
         }
     }
 }
@@ -166,7 +166,7 @@ impl Array<'_> {
     }
 
     pub(crate) fn raw(&mut self, json: &Raw<'_>) {
-        self.next().extend_from_slice(json.as_bytes());
+        json.write(self.next());
     }
 
     pub(crate) fn object(&mut self, members: impl FnOnce(&mut Object<'_>)) {

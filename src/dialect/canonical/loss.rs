@@ -32,6 +32,8 @@ pub(crate) struct Losses(BTreeSet<Loss>);
 
 impl Losses {
     pub(crate) fn note(&mut self, name: &'static str) {
+        #[cfg(test)]
+        assert!(is_documented(name), "nobody knows what a loss of {name:?} is");
         self.0.insert(Loss(name));
     }
 
@@ -93,7 +95,7 @@ const TRANSLATED: &[&str] = &[
 
 /// Members that have no place in the canonical form, by name. What a request names itself never becomes a loss's name: a
 /// label of a metric must be one of a known few.
-const KNOWN_MEMBERS: &[&str] = &[
+pub(crate) const KNOWN_MEMBERS: &[&str] = &[
     "annotations",
     "audio",
     "avgLogprobs",
@@ -159,6 +161,83 @@ const KNOWN_MEMBERS: &[&str] = &[
     "videoMetadata",
     "web_search_options",
 ];
+
+/// What each loss means, in the order of their names: the table in the documentation. In tests, only these are noted.
+#[cfg(test)]
+pub(crate) const MEANINGS: &[(&str, &str)] = &[
+    ("citations", "What the text cites, in a stream: the other dialect has no such marks, or has them elsewhere."),
+    ("description of a format", "What the answer's format is for."),
+    ("finish reason", "Why the answer ended, in a word that only its own dialect has: it is told as the end."),
+    ("frequency_penalty", "The penalty on what was said often."),
+    ("further answers", "All answers but the first."),
+    ("is_error", "That a tool's result is an error: its text is told."),
+    ("json_object format", "That the answer be JSON: an instruction says so instead."),
+    ("json_schema", "The schema of the answer, to a server that takes none: it is asked for JSON."),
+    ("json_schema format", "The schema of the answer, to a model that keeps to none: an instruction says it instead."),
+    ("malformed arguments", "That a call's arguments are no JSON object: they are told as a text in one."),
+    (
+        "media",
+        "An image, audio, a video or a document of a kind or from a place that the other dialect has no word for.",
+    ),
+    ("media in a tool result", "An image or document in a tool's result, where results are text."),
+    ("metadata", "What is stored with the answer."),
+    ("name", "The name of a document."),
+    ("native content part", "What only its own dialect has: a search's results, code that was run."),
+    (
+        "native tool",
+        "A tool that runs at the provider. Such requests are refused before, unless that is left out of a stack of one's own.",
+    ),
+    ("native tool call", "A call of a tool that is no function."),
+    ("native tool choice", "A choice among tools in words that only its own dialect has."),
+    ("parallel_tool_calls", "That tools be called one at a time."),
+    ("place of a system message", "Where in the conversation a system message stood: all are told at its beginning."),
+    ("prefill", "That the model go on with what the request has begun of its answer: it is asked to go on instead."),
+    ("presence_penalty", "The penalty on what was said at all."),
+    ("prompt_cache_key", "The key under which the prompt is cached."),
+    ("reasoning", "That the model reason, told to one that does not; or members of how it should."),
+    ("reasoning of earlier turns", "What the model thought before: it is of use only to the provider that made it."),
+    ("reasoning signature", "What proves to its provider whose thought it was."),
+    ("reasoning_effort", "How much to reason, where the model knows fewer steps: the nearest is asked for."),
+    ("refusal", "That a text is a refusal: it is told as text."),
+    (
+        "response_format beside tools",
+        "The answer's format, to a model that takes none where there are tools: an instruction says it instead.",
+    ),
+    ("sampling", "Temperature, `top_p` and `top_k`, to a model that takes none."),
+    ("schema constraints", "Bounds in a JSON schema that the provider refuses: they are told in its descriptions."),
+    ("seed", "The seed."),
+    ("service_tier", "The tier: how soon, and for what price."),
+    ("stop", "Stop sequences. (Where a target takes fewer, the gateway ends the answer at the others.)"),
+    ("stop of white space", "Stop sequences of nothing but white space, which Anthropic refuses."),
+    ("stop_sequence", "Which stop sequence the answer came upon."),
+    ("strict", "That a tool's arguments keep to its schema for certain."),
+    ("temperature", "The temperature, to a model that takes none, or none while it reasons."),
+    ("temperature above 1", "What the temperature is above 1: it is 1."),
+    ("thoughtSignature", "What proves to Google whose call it was."),
+    (
+        "tool arguments that are no object",
+        "That a call's arguments are no JSON object: they are told as a text in one.",
+    ),
+    (
+        "tool call without its result",
+        "That a call has no result: one is made up that says so, for the provider would refuse it.",
+    ),
+    (
+        "tool result without its call",
+        "That a result answers no call: it is told as text, for the provider would refuse it.",
+    ),
+    ("tool_choice", "That a tool must be called, to a model that cannot be made to."),
+    ("top_k", "The bound of how many tokens to choose from."),
+    ("top_p", "The bound of how probable tokens to choose from."),
+    ("unknown member", "A member that nothing is known of."),
+    ("user", "Who the end user is."),
+    ("verbosity", "How verbose to be."),
+];
+
+#[cfg(test)]
+fn is_documented(name: &str) -> bool {
+    Loss::is_of_a_member(name) || MEANINGS.iter().any(|(known, _)| *known == name)
+}
 
 #[cfg(test)]
 mod tests {

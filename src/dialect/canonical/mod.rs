@@ -24,9 +24,9 @@ mod text;
 
 pub(crate) use answer::{Answer, Finish, call_id, seconds_now};
 pub(crate) use event::{Block, Event, Head};
-#[cfg(test)]
-pub(crate) use loss::Loss;
 pub(crate) use loss::Losses;
+#[cfg(test)]
+pub(crate) use loss::{KNOWN_MEMBERS, Loss, MEANINGS};
 pub(crate) use request::{
     Call, Destination, Effort, Format, Media, MediaKind, Part, Reasoning, Request, Role, Source, Thought, Tool,
     ToolChoice, ToolResult, Turn,

@@ -123,9 +123,14 @@ impl<'a> Raw<'a> {
         Text::plain(&self.0)
     }
 
-    /// It without the white space between its tokens, as the text of a string.
+    /// Writes it in one line: in an event of a stream a line's end would be the end of its data, and in JSON it can only
+    /// stand between tokens.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let start = out.len();
         out.extend_from_slice(self.0.as_bytes());
+        if memchr::memchr2(b'\n', b'\r', &out[start..]).is_some() {
+            out[start..].iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+        }
     }
 }
 
@@ -207,6 +212,13 @@ mod tests {
         let text = Text::escaped(r#"{\"a\": \"\\n\"}"#);
         assert_eq!(text.as_json().as_str(), r#"{"a": "\n"}"#);
         assert_eq!(Raw::new(r#"{"a": "\n"}"#).quoted(), text);
+    }
+
+    #[test]
+    fn json_is_written_in_one_line() {
+        let mut out = Vec::new();
+        Raw::new("{\n\t\"a\": [\r\n1]\n}").write(&mut out);
+        assert_eq!(out, b"{ \t\"a\": [  1] }");
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! The proof that any dialect says in any other what it says itself.
 
 mod essence;
+mod features;
+mod fidelity;
 mod properties;
 mod recordings;
 mod robustness;
 
+use self::essence::of_answer;
 use super::*;
 use crate::{
     Capabilities, RequestContext,
@@ -168,5 +171,40 @@ fn nothing_of_an_answer_is_lost_silently() {
                 "{from:?} to {to:?}"
             );
         }
+    }
+}
+
+/// Some servers leave out what says nothing to a reader.
+#[test]
+fn a_response_that_is_never_said_to_begin_is_told_all_the_same() {
+    let events = [
+        r#"{"type":"response.output_text.delta","item_id":"m","output_index":0,"content_index":0,"delta":"Hi"}"#,
+        r#"{"type":"response.completed","response":{"status":"completed"}}"#,
+    ];
+    for to in DIALECTS.into_iter().filter(|to| *to != Dialect::OpenAiResponses) {
+        let (stream, _) = translated(Dialect::OpenAiResponses, to, &events.map(str::to_owned));
+        assert_eq!(grammar(to, &stream), Ok(()), "{stream}");
+        assert_eq!(of_answer(&told(to, &data_of([stream.as_bytes()])).unwrap()).text, "Hi");
+    }
+}
+
+/// OpenAI writes its responses in many lines, and models their arguments.
+#[test]
+fn an_answer_of_many_lines_becomes_a_stream_of_whole_events() {
+    let body = r#"{
+        "id": "resp_1", "status": "completed", "output": [
+            {
+                "type": "web_search_call",
+                "id": "ws_1"
+            },
+            {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{\n  \"a\": 1\n}"}
+        ]
+    }"#;
+    let answer = decode_answer(Dialect::OpenAiResponses, body).unwrap();
+    for to in DIALECTS {
+        let stream = String::from_utf8(as_stream(&answer, to, true)).unwrap();
+        assert_eq!(grammar(to, &stream), Ok(()), "{stream}");
+        let told = of_answer(&told(to, &data_of([stream.as_bytes()])).unwrap());
+        assert_eq!(told.calls, [("f".to_owned(), serde_json::json!({"a": 1}))]);
     }
 }

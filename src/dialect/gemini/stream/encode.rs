@@ -111,7 +111,7 @@ impl Encoder {
             Some("citationMetadata" | "groundingMetadata" | "urlContextMetadata" | "logprobsResult") => {
                 let members = raw.as_str().trim().trim_start_matches('{').strip_suffix('}').unwrap_or_default();
                 self.chunk(out, |out| {
-                    out.extend_from_slice(members.as_bytes());
+                    Raw::new(members).write(out);
                     out.push(b',');
                 });
             }

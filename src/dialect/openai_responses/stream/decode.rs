@@ -288,6 +288,8 @@ impl Decoder {
         if self.knows(key) {
             return;
         }
+        // Not every server says that it begins.
+        self.start(None, sink);
         self.any = true;
         if self.open.as_ref().is_some_and(|open| open.thought) {
             self.close(sink);

@@ -179,7 +179,7 @@ impl Encoder {
                     self.items += 1;
                     self.in_output("response.output_item.added", out, |event| event.raw("item", raw));
                     self.in_output("response.output_item.done", out, |event| event.raw("item", raw));
-                    self.keep_item(|out| out.extend_from_slice(raw.as_bytes()));
+                    self.keep_item(|out| raw.write(out));
                 } else {
                     losses.note("native content part");
                 }
@@ -198,7 +198,7 @@ impl Encoder {
         if *count > 0 {
             annotations.push(b',');
         }
-        annotations.extend_from_slice(annotation.as_bytes());
+        annotation.write(annotations);
         *count += 1;
     }
 

@@ -69,8 +69,11 @@ fn value() -> impl Strategy<Value = Json> {
 }
 
 fn object() -> impl Strategy<Value = Raw<'static>> {
-    let members = vec((plain(), value()), 0..4);
-    members.prop_map(|members| Raw::new(members.into_iter().collect::<Json>().to_string()))
+    // Models like to write it in several lines.
+    (vec((plain(), value()), 0..4), any::<bool>()).prop_map(|(members, pretty)| {
+        let json: Json = members.into_iter().collect();
+        Raw::new(if pretty { serde_json::to_string_pretty(&json).unwrap() } else { json.to_string() })
+    })
 }
 
 fn schema() -> impl Strategy<Value = Raw<'static>> {
