@@ -99,10 +99,6 @@ impl<'a> Raw<'a> {
         &self.0
     }
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-
     /// The value; `None` where it is no JSON after all.
     pub(crate) fn value(&self) -> Option<Value<'_>> {
         Value::whole(self.0.as_bytes()).ok()
