@@ -63,7 +63,7 @@ impl Mode {
 
     /// Timeouts that no test waits for long, nor meets by chance; moving megabytes takes a while.
     fn with_timeouts(self, fault: StreamFault) -> String {
-        let patience = if fault == StreamFault::Oversized { "10s" } else { "400ms" };
+        let patience = if fault == StreamFault::Oversized { "10s" } else { "1500ms" };
         format!(
             "retry = {{ attempts = 1 }}\n\
              timeout = {{ first_output = \"{patience}\", idle = \"{patience}\", response = \"20s\", total = \"30s\" }}\n{}",

@@ -30,17 +30,28 @@ pub(crate) enum Kind {
     Paced,
     /// As `Json`, with the first upstream failing.
     Failover,
+    /// As `Json`, from a client that speaks Anthropic's dialect.
+    Translated,
+    /// As `Stream`, from a client that speaks Anthropic's dialect.
+    TranslatedStream,
 }
 
 impl Kind {
     pub(crate) fn is_stream(self) -> bool {
-        matches!(self, Kind::Stream | Kind::Paced)
+        matches!(self, Kind::Stream | Kind::Paced | Kind::TranslatedStream)
+    }
+
+    fn path(self) -> &'static str {
+        match self {
+            Kind::Translated | Kind::TranslatedStream => "/v1/messages",
+            _ => "/v1/chat/completions",
+        }
     }
 
     /// How the first provider is to behave.
     pub(crate) fn manner(self) -> Manner {
         match self {
-            Kind::Json | Kind::Stream => Manner::Prompt,
+            Kind::Json | Kind::Stream | Kind::Translated | Kind::TranslatedStream => Manner::Prompt,
             Kind::Paced => Manner::Paced,
             Kind::Failover => Manner::Fails,
         }
@@ -97,18 +108,17 @@ fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
 pub(crate) struct Load {
     address: SocketAddr,
     body: Bytes,
-    is_stream: bool,
+    kind: Kind,
     senders: Vec<SendRequest<Full<Bytes>>>,
 }
 
 impl Load {
     pub(crate) async fn open(address: SocketAddr, kind: Kind, connections: usize) -> Load {
-        let is_stream = kind.is_stream();
         let mut senders = Vec::new();
         for _ in 0..connections {
             senders.push(connect(address).await);
         }
-        Load { address, body: request_body(is_stream), is_stream, senders }
+        Load { address, body: request_body(kind.is_stream()), kind, senders }
     }
 
     /// Returns when the requests that were under way at the end of `time` are answered: they count too.
@@ -116,11 +126,11 @@ impl Load {
         let began = Instant::now();
         let mut connections = JoinSet::new();
         for mut sender in self.senders.drain(..) {
-            let (address, body, is_stream) = (self.address, self.body.clone(), self.is_stream);
+            let (address, body, kind) = (self.address, self.body.clone(), self.kind);
             connections.spawn(async move {
                 let (mut timings, mut bad) = (Vec::new(), 0);
                 while began.elapsed() < time {
-                    match exchange(&mut sender, address, body.clone(), is_stream).await {
+                    match exchange(&mut sender, address, body.clone(), kind).await {
                         Some(timing) => timings.push(timing),
                         None => bad += 1,
                     }
@@ -165,7 +175,8 @@ pub(crate) async fn open_stalled(address: SocketAddr, count: usize) -> Vec<Stall
     let mut streams = Vec::new();
     for _ in 0..count {
         let mut sender = connect(address).await;
-        let response = sender.send_request(request(address, request_body(true))).await.expect("an answer");
+        let response =
+            sender.send_request(request(address, Kind::Stream, request_body(true))).await.expect("an answer");
         let mut answer = response.into_body();
         while !answer.frame().await.unwrap().unwrap().into_data().is_ok_and(|data| has_token(&data)) {}
         streams.push(Stalled { _sender: sender, _answer: answer });
@@ -175,13 +186,13 @@ pub(crate) async fn open_stalled(address: SocketAddr, count: usize) -> Vec<Stall
 
 fn request_body(is_stream: bool) -> Bytes {
     let head = format!(
-        r#"{{"model":"gpt-4o","stream":{is_stream},"messages":[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":""#
+        r#"{{"model":"gpt-4o","stream":{is_stream},"max_tokens":500,"messages":[{{"role":"user","content":"Hello!"}},{{"role":"assistant","content":"Good day. How can I help?"}},{{"role":"user","content":""#
     );
     padded(&head, r#""}]}"#)
 }
 
-fn request(address: SocketAddr, body: Bytes) -> Request<Full<Bytes>> {
-    let request = Request::post("/v1/chat/completions")
+fn request(address: SocketAddr, kind: Kind, body: Bytes) -> Request<Full<Bytes>> {
+    let request = Request::post(kind.path())
         .header(header::HOST, address.to_string())
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::AUTHORIZATION, "Bearer sk-client");
@@ -197,9 +208,9 @@ async fn exchange(
     sender: &mut SendRequest<Full<Bytes>>,
     address: SocketAddr,
     body: Bytes,
-    is_stream: bool,
+    kind: Kind,
 ) -> Option<(Duration, Duration)> {
-    let request = request(address, body);
+    let (request, is_stream) = (request(address, kind, body), kind.is_stream());
     let began = Instant::now();
     let mut response = sender.send_request(request).await.ok()?;
     let (mut first_token, mut length, mut last) = (None, 0, Bytes::new());
@@ -211,7 +222,10 @@ async fn exchange(
         }
     }
     let whole = began.elapsed();
-    let is_complete = if is_stream { last.ends_with(b"data: [DONE]\n\n") } else { length == LENGTH };
+    let is_done = last.ends_with(b"data: [DONE]\n\n") || last.ends_with(b"\"message_stop\"}\n\n");
+    let is_whole =
+        length == LENGTH || matches!(kind, Kind::Translated) && last.starts_with(b"{") && last.ends_with(b"}");
+    let is_complete = if is_stream { is_done } else { is_whole };
     (response.status() == StatusCode::OK && is_complete).then_some((first_token?, whole))
 }
 

@@ -34,6 +34,9 @@
 //! `failover` has the first provider answer 500 at once, to every request: the gateway, without retries and with a
 //! breaker that never opens, beside a bare proxy that holds the request's body and sends it to the second.
 //!
+//! `translated` has a client that speaks Anthropic's dialect, which the gateway answers from the same providers; the bare
+//! proxy passes its requests on as they are. What that hop adds stands beside what the same dialect takes, in one run.
+//!
 //! It prints whether the bars are met, and never fails because one is not. Without cargo's `--bench`, as under
 //! `cargo test --benches`, one short round shows that it works.
 
@@ -56,13 +59,17 @@ use self::{
     upstream::Manner,
 };
 
-const SCENARIOS: [Scenario; 8] = [
+const SCENARIOS: [Scenario; 12] = [
     Scenario { name: "json c1", kind: Kind::Json, connections: 1 },
     Scenario { name: "json c16", kind: Kind::Json, connections: 16 },
     Scenario { name: "json c64", kind: Kind::Json, connections: 64 },
     Scenario { name: "stream c1", kind: Kind::Stream, connections: 1 },
     Scenario { name: "stream c16", kind: Kind::Stream, connections: 16 },
     Scenario { name: "stream paced c16", kind: Kind::Paced, connections: 16 },
+    Scenario { name: "translated json c1", kind: Kind::Translated, connections: 1 },
+    Scenario { name: "translated json c16", kind: Kind::Translated, connections: 16 },
+    Scenario { name: "translated stream c1", kind: Kind::TranslatedStream, connections: 1 },
+    Scenario { name: "translated stream c16", kind: Kind::TranslatedStream, connections: 16 },
     Scenario { name: "failover c1", kind: Kind::Failover, connections: 1 },
     Scenario { name: "failover c16", kind: Kind::Failover, connections: 16 },
 ];

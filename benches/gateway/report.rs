@@ -99,7 +99,7 @@ impl Report<'_> {
                     Kind::Stream => true,
                     // The upstream's pauses are nearly all of the time.
                     Kind::Paced => name == CPU_NAME,
-                    Kind::Failover => false,
+                    Kind::Failover | Kind::Translated | Kind::TranslatedStream => false,
                 };
                 if applies {
                     let ratios = ratios(rounds, figure);
@@ -113,15 +113,26 @@ impl Report<'_> {
         verdict("memory per open stream", &Vec::from_iter(each), STREAM_BAR_KIB, 1, "KiB");
         verdict("failover adds, c1", &added(1), FAILOVER_BAR_MICROS, 0, "µs to the p50 of json c1");
         println!("  (by the bare proxy: {} µs)", number(median(added(0)), 0));
+        for (what, same, other) in
+            [("an answer", "json c1", "translated json c1"), ("a stream", "stream c1", "translated stream c1")]
+        {
+            let added = number(median(self.added(same, other, 1)), 0);
+            println!("another dialect adds {added} µs to the p50 of {what} (c1); there is no bar");
+        }
     }
 
     /// How much longer than an answer of the first provider one takes that comes of the second.
     fn added_by_failover(&self, proxy: usize) -> Vec<f64> {
+        self.added("json c1", "failover c1", proxy)
+    }
+
+    /// How much longer an answer of one scenario takes than one of another, round by round.
+    fn added(&self, one: &str, other: &str, proxy: usize) -> Vec<f64> {
         let rounds =
             |name| self.scenarios.iter().position(|scenario| scenario.name == name).map(|at| &self.results[at]);
-        let Some((plain, failover)) = rounds("json c1").zip(rounds("failover c1")) else { return Vec::new() };
-        let pairs = plain.iter().zip(failover);
-        pairs.filter_map(|(plain, failover)| Some(failover[proxy].p50()? - plain[proxy].p50()?)).collect()
+        let Some((one, other)) = rounds(one).zip(rounds(other)) else { return Vec::new() };
+        let pairs = one.iter().zip(other);
+        pairs.filter_map(|(one, other)| Some(other[proxy].p50()? - one[proxy].p50()?)).collect()
     }
 }
 
