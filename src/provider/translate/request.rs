@@ -16,13 +16,6 @@ use crate::{
     },
 };
 
-impl Exchange {
-    /// What ends the answer, where the target does not.
-    pub(super) fn stops(&self) -> Option<Stops> {
-        (!self.stops.is_empty()).then(|| Stops::new(&self.stops))
-    }
-}
-
 /// What has to be known when the answer comes.
 #[derive(Clone, Debug)]
 pub(super) struct Exchange {
@@ -34,6 +27,13 @@ pub(super) struct Exchange {
     pub(super) array: bool,
     /// Stop sequences that the target cannot look out for itself.
     pub(super) stops: Vec<Text<'static>>,
+}
+
+impl Exchange {
+    /// What ends the answer, where the target does not.
+    pub(super) fn stops(&self) -> Option<Stops> {
+        (!self.stops.is_empty()).then(|| Stops::new(&self.stops))
+    }
 }
 
 /// The request as it is, but for thoughts of other models that its provider would refuse.

@@ -32,6 +32,10 @@ impl Decoder {
 
     /// Tells the data of one event.
     pub(crate) fn event(&mut self, data: &str, sink: &mut Sink<'_>) -> Result<(), Malformed> {
+        if self.done {
+            // Behind the end nothing of the answer can come.
+            return Ok(());
+        }
         if data.trim_ascii() == "[DONE]" {
             self.end(sink);
             return Ok(());

@@ -310,6 +310,13 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_told_behind_the_end() {
+        let stream = "data: {\"id\":\"x\",\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\n\
+            data: [DONE]\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\n\n";
+        assert_eq!(decode(stream).unwrap().usage, None);
+    }
+
+    #[test]
     fn calls_without_numbers_are_told_apart_by_their_names() {
         let chunk =
             |calls: &str| format!("data: {{\"id\":\"x\",\"choices\":[{{\"delta\":{{\"tool_calls\":{calls}}}}}]}}\n\n");
