@@ -41,16 +41,28 @@ pub(super) fn set(headers: &mut HeaderMap, context: Option<&RequestContext>, tar
     distinct.add(&[u8::from(sent.metered)]);
     dialect.filter(|_| is_translated).into_iter().for_each(|dialect| distinct.add(dialect.name().as_bytes()));
     let key = match own {
-        Some(own) => [own.as_bytes(), format!("-{:016x}", distinct.0).as_bytes()].concat(),
+        Some(own) => HeaderValue::from_bytes(&[own.as_bytes(), b"-", &hexadecimal(distinct.0)].concat()),
         None => {
-            let [high, low] = context.nonce();
-            format!("{high:016x}{low:016x}-{:016x}", distinct.0).into_bytes()
+            let [high, low] = context.nonce().map(hexadecimal);
+            let mut text = [b'-'; 3 * DIGITS + 1];
+            text[..DIGITS].copy_from_slice(&high);
+            text[DIGITS..2 * DIGITS].copy_from_slice(&low);
+            text[2 * DIGITS + 1..].copy_from_slice(&hexadecimal(distinct.0));
+            HeaderValue::from_bytes(&text)
         }
     };
     // A header's value with hexadecimal digits behind it is one.
-    if let Ok(key) = HeaderValue::from_maybe_shared(bytes::Bytes::from(key)) {
+    if let Ok(key) = key {
         headers.insert(NAME, key);
     }
+}
+
+/// How many hexadecimal digits a number has.
+const DIGITS: usize = 16;
+
+/// The number's digits, without the machinery of `format!`: this is done for each request.
+fn hexadecimal(number: u64) -> [u8; DIGITS] {
+    std::array::from_fn(|place| b"0123456789abcdef"[(number >> (60 - 4 * place)) as usize & 15])
 }
 
 /// FNV-1a: the same in every process and version, so that a client that tries again meets the same key wherever.
@@ -84,6 +96,13 @@ mod tests {
         let sent = Sent { body: sent.as_bytes(), asked: asked.as_bytes(), metered: false };
         set(&mut headers, Some(context), target, sent);
         headers[NAME].to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn numbers_are_written_with_all_their_digits() {
+        for number in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX] {
+            assert_eq!(hexadecimal(number), format!("{number:016x}").as_bytes());
+        }
     }
 
     #[test]
