@@ -4,7 +4,10 @@ use std::{borrow::Cow, ops::Range};
 
 use bytes::Bytes;
 
-use crate::{Requirements, dialect::json_scan};
+use crate::{
+    Requirements,
+    dialect::json_scan::{self, Malformed, root_members},
+};
 
 /// What a request's JSON body says at its top: where its model stands, and whether it asks for a stream.
 #[derive(Clone, Debug)]
@@ -47,6 +50,24 @@ impl RequestOutline {
             metering,
             add_requirements,
         }
+    }
+
+    /// Of a dialect that names the model and whether to stream in the body, and whose streams tell their usage unasked.
+    pub(crate) fn telling_usage(
+        body: &Bytes,
+        add_requirements: fn(&[u8], &mut Requirements),
+    ) -> Result<Self, Malformed> {
+        let mut outline = RequestOutline::new(body.clone(), add_requirements);
+        outline.set_metering(Metering::Asked);
+        for member in root_members(body)? {
+            let (key, value) = member?;
+            match &*key {
+                "model" if value.is_string() => outline.add_model(value.range()),
+                "stream" => outline.set_streaming(value.is_true()),
+                _ => {}
+            }
+        }
+        Ok(outline)
     }
 
     pub(crate) fn set_metering(&mut self, metering: Metering) {

@@ -81,6 +81,9 @@ impl fmt::Debug for UsageHandle {
     }
 }
 
+/// One token for so many bytes of text: see the [module](crate::dialect#token-estimate).
+pub(crate) const BYTES_PER_TOKEN: u64 = 4;
+
 /// How much of an answer was seen, in bytes of its text: what an estimate is made from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Written {
@@ -92,7 +95,6 @@ pub(crate) struct Written {
 impl Written {
     /// What that probably was in tokens, for a request of so many.
     pub(crate) fn estimate(self, input: u64) -> Usage {
-        const BYTES_PER_TOKEN: u64 = 4;
         Usage {
             input,
             cached_input: 0,

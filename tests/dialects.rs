@@ -235,3 +235,15 @@ async fn embeddings_fail_over_between_those_who_speak_openais_apis() {
     let (status, answer) = ask("gemini-anthropic-messages").await;
     assert_eq!((status, &answer["error"]["code"]), (StatusCode::BAD_REQUEST, &"no_capable_target".into()), "{answer}");
 }
+
+#[tokio::test]
+async fn an_error_in_the_place_of_an_array_passes_as_its_provider_put_it() {
+    let (primary, fallback) = simulated().await;
+    let served = between_all(&primary.base_url(), &fallback.base_url(), QUICK).await;
+    [&primary, &fallback].iter().for_each(|provider| provider.set_fault(SimulatedFault::BadRequest));
+    let (path, body) = request(Dialect::Gemini, "gemini-gemini", true);
+    let (events, as_events) = send(&served, &path, &body).await;
+    let (array, as_array) = send(&served, path.trim_end_matches("?alt=sse"), &body).await;
+    assert_eq!((array.status, &as_array), (events.status, &as_events));
+    assert!(as_array.windows(16).any(|word| word == b"INVALID_ARGUMENT"), "{as_array:?}");
+}

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::{anthropic_messages, gemini, openai_chat, openai_responses};
-use crate::Dialect;
+use crate::{Dialect, usage::BYTES_PER_TOKEN};
 
 /// What one event brings to an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(crate) const INSTRUCTION: &str = "Your answer above was cut off by a technic
 
 /// How many tokens a text has, roughly: see the [module](crate::dialect#token-estimate).
 pub(crate) fn tokens_of(text: &str) -> u64 {
-    (text.len() as u64).div_ceil(4)
+    (text.len() as u64).div_ceil(BYTES_PER_TOKEN)
 }
 
 /// What the data of an event brings; `None` if it cannot be read.

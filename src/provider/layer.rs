@@ -11,6 +11,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ProviderLayer {
+    translate: TranslateLayer,
     stream_guard: StreamGuardLayer,
     dispatch: DispatchLayer,
 }
@@ -19,7 +20,11 @@ impl ProviderLayer {
     /// The layer; whom it speaks to is in each request's [`Target`](crate::Target).
     #[must_use]
     pub const fn new() -> Self {
-        ProviderLayer { stream_guard: StreamGuardLayer::new(), dispatch: DispatchLayer::new() }
+        ProviderLayer {
+            translate: TranslateLayer::new(),
+            stream_guard: StreamGuardLayer::new(),
+            dispatch: DispatchLayer::new(),
+        }
     }
 
     /// When a stream is let through. Default: with its first output.
@@ -64,6 +69,7 @@ impl ProviderLayer {
     #[must_use]
     pub fn with_max_answer(mut self, bytes: usize) -> Self {
         self.stream_guard = self.stream_guard.with_max_answer(bytes);
+        self.translate = self.translate.with_max_answer(bytes);
         self
     }
 
@@ -86,6 +92,6 @@ impl<S> Layer<S> for ProviderLayer {
     type Service = Translate<StreamGuard<Dispatch<S>>>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        TranslateLayer::new().layer(self.stream_guard.layer(self.dispatch.layer(inner)))
+        self.translate.layer(self.stream_guard.layer(self.dispatch.layer(inner)))
     }
 }

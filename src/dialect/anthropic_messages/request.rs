@@ -12,27 +12,14 @@ use bytes::Bytes;
 use crate::{
     Ability, Feature, RequestOutline, Requirements,
     dialect::json_scan::{Malformed, Value, root_members},
-    outline::Metering,
+    usage::BYTES_PER_TOKEN,
 };
 
-/// One for so many bytes of text: see the [module](crate::dialect#token-estimate).
-const BYTES_PER_TOKEN: u64 = 4;
 /// What an image costs at the least: Anthropic counts a token for 750 pixels, so this is one of 250 by 250.
 const TOKENS_PER_IMAGE: u64 = 85;
 
 pub(crate) fn outline(body: &Bytes) -> Result<RequestOutline, Malformed> {
-    let mut outline = RequestOutline::new(body.clone(), add_requirements);
-    // Every stream tells its usage, asked or not.
-    outline.set_metering(Metering::Asked);
-    for member in root_members(body)? {
-        let (key, value) = member?;
-        match &*key {
-            "model" if value.is_string() => outline.add_model(value.range()),
-            "stream" => outline.set_streaming(value.is_true()),
-            _ => {}
-        }
-    }
-    Ok(outline)
+    RequestOutline::telling_usage(body, add_requirements)
 }
 
 fn add_requirements(body: &[u8], needs: &mut Requirements) {

@@ -18,10 +18,9 @@ use crate::{
         json_scan::{Malformed, Value, root_members},
     },
     outline::Metering,
+    usage::BYTES_PER_TOKEN,
 };
 
-/// One for so many bytes of text: see the [module](crate::dialect#token-estimate).
-const BYTES_PER_TOKEN: u64 = 4;
 /// What an image costs at the least.
 const TOKENS_PER_IMAGE: u64 = 258;
 

@@ -11,10 +11,9 @@ use crate::{
     Ability, Feature, RequestOutline, Requirements,
     dialect::json_scan::{Cursor, Malformed, Value, root_members},
     outline::Metering,
+    usage::BYTES_PER_TOKEN,
 };
 
-/// One for so many bytes of text: see the [module](crate::dialect#token-estimate).
-const BYTES_PER_TOKEN: u64 = 4;
 /// What an image costs at the least (OpenAI's price for one at low detail).
 const TOKENS_PER_IMAGE: u64 = 85;
 

@@ -20,9 +20,6 @@ use crate::{
     dialect::{canonical::Losses, translate},
 };
 
-/// An answer that is translated was collected, within its bound, by whoever watched it; this only joins its frames.
-const MAX_ANSWER: usize = usize::MAX;
-
 pin_project! {
     /// The response of a [`Translate`](super::Translate).
     pub struct TranslateFuture<F, B> {
@@ -77,7 +74,12 @@ where
                 }
                 StateProjection::Waiting { future, exchange, asker } => {
                     let (mut parts, body) = ready!(future.poll(cx))?.into_parts();
-                    if let Some(fault) = parts.extensions.get::<Fault>().cloned() {
+                    let fault = parts.extensions.get::<Fault>();
+                    if fault.is_some() && exchange.pair.client == exchange.pair.provider {
+                        let body = ResponseBody::inner(TranslatedBody::passing(body));
+                        return Poll::Ready(Ok(Response::from_parts(parts, body)));
+                    }
+                    if let Some(fault) = fault.cloned() {
                         return Poll::Ready(Ok(failure(parts, fault.foreign(), *asker)));
                     }
                     if exchange.streaming {
@@ -88,7 +90,7 @@ where
                     }
                     State::Collecting {
                         parts: Some(Box::new(parts)),
-                        body: Collect::new(body, MAX_ANSWER),
+                        body: Collect::new(body, exchange.max_answer),
                         exchange: exchange.clone(),
                         asker: *asker,
                     }

@@ -32,14 +32,29 @@ use crate::{BoxError, RequestContext, ResponseBody, Target, body::Asker, dialect
 ///   dialect.
 /// - What the provider's dialect has no word for is either a [requirement](crate::Need::Feature), which a
 ///   [`CapabilityFilterLayer`](crate::CapabilityFilterLayer) refuses before the wire, or left out and [logged](crate::Attempt::losses).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TranslateLayer;
+#[derive(Clone, Copy, Debug)]
+pub struct TranslateLayer {
+    max_answer: usize,
+}
 
 impl TranslateLayer {
     /// The layer; the dialects are the [context](RequestContext)'s and its target's.
     #[must_use]
     pub const fn new() -> Self {
-        TranslateLayer
+        TranslateLayer { max_answer: 32 << 20 }
+    }
+
+    /// How many bytes an answer may have that is translated in one piece; a longer one is a fault. Default: 32 MiB.
+    #[must_use]
+    pub const fn with_max_answer(mut self, bytes: usize) -> Self {
+        self.max_answer = bytes;
+        self
+    }
+}
+
+impl Default for TranslateLayer {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -47,7 +62,7 @@ impl<S> Layer<S> for TranslateLayer {
     type Service = Translate<S>;
 
     fn layer(&self, inner: S) -> Translate<S> {
-        Translate { inner }
+        Translate { inner, max_answer: self.max_answer }
     }
 }
 
@@ -55,6 +70,7 @@ impl<S> Layer<S> for TranslateLayer {
 #[derive(Clone, Debug)]
 pub struct Translate<S> {
     inner: S,
+    max_answer: usize,
 }
 
 impl<S, B> Service<Request<Full<Bytes>>> for Translate<S>
@@ -76,7 +92,7 @@ where
             return TranslateFuture::passing(self.inner.call(request::without_foreign(request)));
         };
         let asker = Asker::of(&request);
-        match request::translated(request, pair) {
+        match request::translated(request, pair, self.max_answer) {
             Ok((request, exchange)) => TranslateFuture::translating(self.inner.call(request), exchange, asker),
             Err(fault) => TranslateFuture::failed(fault, asker),
         }

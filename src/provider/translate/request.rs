@@ -25,6 +25,8 @@ pub(super) struct Exchange {
     pub(super) include_usage: bool,
     /// Whether the client wants the stream as an array: Gemini's, unless events are asked for.
     pub(super) array: bool,
+    /// The longest answer in one piece, in bytes.
+    pub(super) max_answer: usize,
     /// Stop sequences that the target cannot look out for itself.
     pub(super) stops: Vec<Text<'static>>,
 }
@@ -45,14 +47,15 @@ pub(super) fn without_foreign(request: Request<Full<Bytes>>) -> Request<Full<Byt
 }
 
 /// The request as it is, but that its stream comes as events: those can be watched.
-fn as_events(request: Request<Full<Bytes>>, pair: Pair) -> (Request<Full<Bytes>>, Exchange) {
+fn as_events(request: Request<Full<Bytes>>, pair: Pair, max_answer: usize) -> (Request<Full<Bytes>>, Exchange) {
     let (mut parts, body) = request.into_parts();
     let query = parts.uri.query().map(|query| format!("{query}&")).unwrap_or_default();
     if let Ok(uri) = Uri::try_from(format!("{}?{query}alt=sse", parts.uri.path())) {
         parts.uri = uri;
     }
     let context = RequestContext::of(&parts.extensions).cloned().unwrap_or_default();
-    let exchange = Exchange { pair, context, streaming: true, include_usage: true, array: true, stops: Vec::new() };
+    let exchange =
+        Exchange { pair, context, streaming: true, include_usage: true, array: true, max_answer, stops: Vec::new() };
     (Request::from_parts(parts, body), exchange)
 }
 
@@ -69,10 +72,14 @@ const COMMON: [HeaderName; 5] = [
 const ANTHROPIC_VERSION: (HeaderName, HeaderValue) =
     (HeaderName::from_static("anthropic-version"), HeaderValue::from_static("2023-06-01"));
 
-pub(super) fn translated(request: Request<Full<Bytes>>, pair: Pair) -> Result<(Request<Full<Bytes>>, Exchange), Fault> {
+pub(super) fn translated(
+    request: Request<Full<Bytes>>,
+    pair: Pair,
+    max_answer: usize,
+) -> Result<(Request<Full<Bytes>>, Exchange), Fault> {
     let wants_array = translate::wants_array(request.uri());
     if pair.client == pair.provider {
-        return Ok(as_events(request, pair));
+        return Ok(as_events(request, pair, max_answer));
     }
     let (mut parts, body) = request.into_parts();
     let unsent = |kind, message| Fault::new(kind, message).unsent();
@@ -118,7 +125,8 @@ pub(super) fn translated(request: Request<Full<Bytes>>, pair: Pair) -> Result<(R
     })?;
     parts.headers = common(&parts.headers, pair.provider);
     note(&losses, &context, target, pair);
-    let exchange = Exchange { pair, context: context.clone(), streaming, include_usage, array: wants_array, stops };
+    let exchange =
+        Exchange { pair, context: context.clone(), streaming, include_usage, array: wants_array, max_answer, stops };
     Ok((Request::from_parts(parts, Full::new(written.into())), exchange))
 }
 
