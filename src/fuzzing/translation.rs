@@ -1,6 +1,8 @@
 //! Whatever a client or a provider sends: each decoder either says that it is malformed, or what it made of it can be told in
 //! every dialect, in JSON, and read there again.
 
+use std::sync::LazyLock;
+
 use serde_json::value::RawValue;
 
 use crate::{
@@ -15,10 +17,13 @@ use crate::{
 const DIALECTS: [Dialect; 4] =
     [Dialect::OpenAiChat, Dialect::OpenAiResponses, Dialect::AnthropicMessages, Dialect::Gemini];
 
-/// The dialect that the first byte names, and the text behind it; `None` where that is none.
+/// The dialect that the first byte names, and the text behind it; `None` where that is none. The variable `FUZZ_DIALECT`
+/// names one (as the configuration does) for all inputs, so that all of a run is for its decoder.
 fn dialect_and_text(input: &[u8]) -> Option<(Dialect, &str)> {
+    static ONLY: LazyLock<Option<Dialect>> = LazyLock::new(|| Dialect::from_name(&std::env::var("FUZZ_DIALECT").ok()?));
     let (first, rest) = input.split_first()?;
-    Some((DIALECTS[usize::from(first % 4)], std::str::from_utf8(rest).ok()?))
+    let dialect = ONLY.unwrap_or(DIALECTS[usize::from(first % 4)]);
+    Some((dialect, std::str::from_utf8(rest).ok()?))
 }
 
 /// The scanner takes what it need not look at as it is: of what is no JSON only the panic would be wrong.

@@ -356,6 +356,13 @@ impl<'a> Request<'a> {
             turn.parts.iter().for_each(|part| part.note_extras(losses));
         }
     }
+
+    /// The same for a dialect that has those members too.
+    pub(crate) fn note_extras_but(&self, is_told: impl Fn(&str) -> bool, losses: &mut Losses) {
+        let mut noted = Losses::default();
+        self.note_extras(&mut noted);
+        noted.iter().filter(|loss| !is_told(loss.0)).for_each(|loss| losses.note(loss.0));
+    }
 }
 
 impl Part<'_> {

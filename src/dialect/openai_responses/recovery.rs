@@ -8,6 +8,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use serde_json::{Map, Value as Json, json};
 
+use super::request::asks_for_log_probabilities;
 use crate::dialect::{
     edit::edited,
     json_scan::{Value, root_members},
@@ -63,6 +64,7 @@ pub(crate) fn remedy(body: &[u8]) -> Remedy {
     for (key, value) in members.filter_map(Result::ok).filter(|(_, value)| !value.is_null()) {
         match &*key {
             "top_logprobs" if value.as_u64().is_some_and(|most| most > 0) => return Remedy::None,
+            "include" if asks_for_log_probabilities(&value) => return Remedy::None,
             // What the provider keeps would hold the answer twice.
             "conversation" => return Remedy::None,
             "background" if value.is_true() => return Remedy::None,
@@ -427,6 +429,8 @@ mod tests {
             (r#"{"conversation":"conv_1"}"#, Remedy::None),
             (r#"{"background":true}"#, Remedy::None),
             (r#"{"top_logprobs":2}"#, Remedy::None),
+            (r#"{"include":["message.output_text.logprobs"]}"#, Remedy::None),
+            (r#"{"include":["reasoning.encrypted_content"]}"#, Remedy::Rest),
         ] {
             assert_eq!(remedy(body.as_bytes()), expected, "{body}");
         }

@@ -60,11 +60,19 @@ fn add_requirements(body: &[u8], needs: &mut Requirements) {
             "top_logprobs" if value.as_u64().is_some_and(|most| most > 0) => {
                 needs.features.insert(Feature::LogProbabilities);
             }
+            "include" if asks_for_log_probabilities(&value) => {
+                needs.features.insert(Feature::LogProbabilities);
+            }
             "max_output_tokens" => needs.max_output_tokens = value.as_u64(),
             _ => {}
         }
     }
     needs.input_tokens += text_bytes / BYTES_PER_TOKEN;
+}
+
+/// Whether an `include` asks how probable each token was.
+pub(super) fn asks_for_log_probabilities(include: &Value<'_>) -> bool {
+    include.elements().flatten().any(|name| name.as_str().as_deref() == Some("message.output_text.logprobs"))
 }
 
 /// What an object says that it is.

@@ -10,7 +10,7 @@ mod robustness;
 use self::essence::of_answer;
 use super::*;
 use crate::{
-    Capabilities, RequestContext,
+    Capabilities, RequestContext, Variant,
     body::EventStream,
     dialect::{canonical, recorded::Exchange},
 };
@@ -43,8 +43,13 @@ fn names(losses: &Losses) -> Vec<&'static str> {
 
 /// A request in another dialect, and what it lost on the way.
 fn encoded(request: &Request<'_>, to: Dialect) -> (String, Vec<&'static str>) {
+    encoded_for(Default::default(), request, to)
+}
+
+/// The same for a certain kind of server.
+fn encoded_for(variant: &Variant, request: &Request<'_>, to: Dialect) -> (String, Vec<&'static str>) {
     let capabilities = Capabilities::new();
-    let destination = Destination { model: Some(model(to)), capabilities: &capabilities, variant: Default::default() };
+    let destination = Destination { model: Some(model(to)), capabilities: &capabilities, variant };
     let mut losses = Losses::default();
     let body = encode_request(to, request, destination, &mut losses);
     let body = String::from_utf8(body).unwrap();

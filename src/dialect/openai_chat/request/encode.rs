@@ -13,19 +13,30 @@ use crate::{
     },
 };
 
+/// How a prompt is cached, which both APIs of OpenAI's say alike.
+pub(crate) const CACHE_OPTIONS: [&str; 2] = ["prompt_cache_options", "prompt_cache_retention"];
+
 /// Writes a request; notes what has no place in it.
 pub(crate) fn encode(request: &Request<'_>, destination: Destination<'_>, losses: &mut Losses, out: &mut Vec<u8>) {
     let own = request.dialect == Dialect::OpenAiChat;
-    if !own {
-        request.note_extras(losses);
-    }
+    let shares = request.dialect == Dialect::OpenAiResponses;
     let variant = if own { None } else { Some(destination.variant) };
-    let mut encoder = Encoder { own, request, variant, losses };
+    // A server that knows no key for the cache knows no more of it.
+    let caches = !destination.variant.refuses("prompt_cache_key");
+    let is_told = |name: &str| shares && (name == "detail" || caches && CACHE_OPTIONS.contains(&name));
+    if !own {
+        request.note_extras_but(is_told, losses);
+    }
+    let mut encoder = Encoder { own, shares, caches, request, variant, losses };
     object(out, |body| encoder.body(body, destination));
 }
 
 struct Encoder<'r> {
     own: bool,
+    /// Whether it comes from the other API of OpenAI's.
+    shares: bool,
+    /// Whether the server can be told how to cache the prompt.
+    caches: bool,
     request: &'r Request<'r>,
     /// What is particular about the server, where the request is not passed on as the client put it.
     variant: Option<&'r Variant>,
@@ -101,6 +112,8 @@ impl Encoder<'_> {
         }
         if self.own {
             body.extras(&request.extras);
+        } else if self.shares && self.caches {
+            CACHE_OPTIONS.iter().for_each(|name| body.maybe_raw(name, request.extras.get(name)));
         }
     }
 
@@ -210,6 +223,8 @@ impl Encoder<'_> {
                     image.value("url", |out| write_url(out, &media.source));
                     if self.own {
                         image.extras(&media.extras);
+                    } else if self.shares {
+                        image.maybe_raw("detail", media.extras.get("detail"));
                     }
                 });
             }),

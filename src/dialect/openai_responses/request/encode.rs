@@ -11,7 +11,7 @@ use crate::{
             ToolChoice, ToolResult, Turn,
         },
         json_write::{Array, Object, object},
-        openai_chat::request::encode::write_url,
+        openai_chat::request::encode::{CACHE_OPTIONS, write_url},
     },
 };
 
@@ -19,18 +19,13 @@ use crate::{
 const LEAST_OUTPUT: u64 = 16;
 /// The most characters of a call's id.
 const LONGEST_ID: usize = 64;
-/// What a chat completion request calls by the same name, and means the same by.
-const SHARED_WITH_CHAT: &[&str] = &["detail", "prompt_cache_options", "prompt_cache_retention"];
 
 /// Writes a request; notes what has no place in it.
 pub(crate) fn encode(request: &Request<'_>, destination: Destination<'_>, losses: &mut Losses, out: &mut Vec<u8>) {
     let own = request.dialect == Dialect::OpenAiResponses;
     let shares = request.dialect == Dialect::OpenAiChat;
     if !own {
-        let mut noted = Losses::default();
-        request.note_extras(&mut noted);
-        let lost = noted.iter().filter(|loss| !(shares && SHARED_WITH_CHAT.contains(&loss.0)));
-        lost.for_each(|loss| losses.note(loss.0));
+        request.note_extras_but(|name| shares && (name == "detail" || CACHE_OPTIONS.contains(&name)), losses);
     }
     let mut encoder = Encoder { own, shares, request, losses, ids: Ids::default() };
     object(out, |body| encoder.body(body, destination));
@@ -101,9 +96,7 @@ impl<'r> Encoder<'r> {
             return body.extras(&request.extras);
         }
         if self.shares {
-            for name in ["prompt_cache_options", "prompt_cache_retention"] {
-                body.maybe_raw(name, request.extras.get(name));
-            }
+            CACHE_OPTIONS.iter().for_each(|name| body.maybe_raw(name, request.extras.get(name)));
         }
         // Kept by default, for days: nothing is kept that the client did not ask for.
         body.bool("store", false);
