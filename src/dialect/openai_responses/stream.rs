@@ -22,8 +22,6 @@ use crate::{
 pub(crate) struct Reader {
     usage: Option<Usage>,
     written: Written,
-    /// Whether it was said that the provider gave up: it says so twice.
-    failed: bool,
 }
 
 impl Reader {
@@ -65,9 +63,7 @@ impl Reader {
         }
         let kind = kind.as_ref().map_or(&b""[..], Value::json);
         if error || matches!(kind, b"\"error\"" | b"\"response.failed\"" | b"\"response.cancelled\"") {
-            // Counted once.
-            let again = std::mem::replace(&mut self.failed, true);
-            return Ok(if again { StreamEvent::Preamble } else { StreamEvent::Error });
+            return Ok(StreamEvent::Error);
         }
         Ok(match kind {
             b"\"response.completed\"" | b"\"response.incomplete\"" => {
@@ -146,11 +142,11 @@ mod tests {
     }
 
     #[test]
-    fn giving_up_is_said_twice_and_counts_once() {
+    fn giving_up_is_said_twice_and_neither_is_a_piece_of_an_answer() {
         let mut reader = Reader::new();
         let nested = br#"{"type":"error","error":{"type":"insufficient_quota","message":"x"}}"#;
         assert_eq!(reader.event(nested), StreamEvent::Error);
-        assert_eq!(reader.event(br#"{"type":"response.failed","response":{}}"#), StreamEvent::Preamble);
+        assert_eq!(reader.event(br#"{"type":"response.failed","response":{}}"#), StreamEvent::Error);
         assert_eq!(event(r#"{"type":"response.failed","response":{"error":{"code":"x"}}}"#), StreamEvent::Error);
         assert_eq!(event(r#"{"type":"error","code":"server_error","message":"x"}"#), StreamEvent::Error);
         assert_eq!(event(r#"{"error":{"message":"x"}}"#), StreamEvent::Error);

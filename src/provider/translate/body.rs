@@ -155,7 +155,15 @@ where
             }
             let told = match ready!(this.inner.as_mut().poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => translation.push(data),
+                    Ok(data) => {
+                        let told = translation.push(data);
+                        if translation.failure.is_none() && !translation.ended {
+                            // Even where it has nothing to tell yet (of a call that Gemini's clients get whole, say), lest
+                            // whoever times the body takes that for silence.
+                            return Poll::Ready(Some(Ok(Frame::data(told))));
+                        }
+                        told
+                    }
                     // Trailers are the provider's, and behind everything that is told here.
                     Err(_) => continue,
                 },
