@@ -246,11 +246,7 @@ fn main() {
             }));
             for ((to, answer, stream), (whole, streamed)) in upstreams.iter().zip(&mut times) {
                 whole.push(time(requests, || assert!(hop(from, *to, &body, answer) > 0)));
-                // Gemini says in its path that it wants a stream: layers that are not in this hop read it there.
-                streamed.push(match from {
-                    Dialect::Gemini => f64::INFINITY,
-                    _ => time(streams, || assert!(hop(from, *to, &asked, stream) > EVENTS)),
-                });
+                streamed.push(time(streams, || assert!(hop(from, *to, &asked, stream) > EVENTS)));
             }
         }
         let megabytes = body.len() as f64 / 1e6;
@@ -264,11 +260,7 @@ fn main() {
         for ((to, ..), (whole, streamed)) in upstreams.iter().zip(times) {
             let (whole, streamed) = (median(whole), median(streamed));
             let (speed, events) = (megabytes / whole, EVENTS as f64 / streamed / 1e3);
-            let missed = if *to != from && (speed < 300.0 || events < 200.0 && from != Dialect::Gemini) {
-                "  below the bar"
-            } else {
-                ""
-            };
+            let missed = if *to != from && (speed < 300.0 || events < 200.0) { "  below the bar" } else { "" };
             println!("{:<42} {speed:>9.0} {:>9.1} {events:>12.0}{missed}", format!("{from} → {to}"), whole * 1e6);
         }
     }

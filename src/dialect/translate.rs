@@ -57,9 +57,14 @@ pub(crate) fn model_of_path(path: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(gemini::request::model_of_path(path)?).decode_utf8().ok()
 }
 
+/// Whether a path of Gemini's asks for a stream.
+pub(crate) fn streams(path: &str) -> bool {
+    gemini::request::streams(path)
+}
+
 /// Whether a request's URL asks for a stream that is an array.
 pub(crate) fn wants_array(uri: &http::Uri) -> bool {
-    gemini::request::streams(uri.path()) && !gemini::request::wants_events(uri.query().unwrap_or_default())
+    streams(uri.path()) && !gemini::request::wants_events(uri.query().unwrap_or_default())
 }
 
 /// How many stop sequences a target of that dialect takes.

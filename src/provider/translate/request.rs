@@ -8,7 +8,7 @@ use http_body_util::Full;
 
 use super::Pair;
 use crate::{
-    Dialect, Fault, FaultKind, Provider, RequestContext, RequestOutline, Target,
+    Dialect, Fault, FaultKind, Provider, RequestContext, Target,
     body::whole,
     dialect::{
         canonical::{Destination, Losses, Stops, Text, base64},
@@ -101,7 +101,7 @@ pub(super) fn translated(
     if request.model.is_none() {
         request.model = named_in_path.as_deref().map(Text::plain);
     }
-    request.stream |= context.outline().is_some_and(RequestOutline::streaming);
+    request.stream |= pair.client == Dialect::Gemini && translate::streams(parts.uri.path());
     let (streaming, include_usage) = (request.stream, request.include_usage);
     // Whoever counts wants it, whether the client does or not.
     request.include_usage = streaming;
