@@ -121,7 +121,7 @@ pub use circuit_breaker::CircuitBreakerLayer;
 pub use classify::{Classify, GrpcClassifier, StatusClassifier};
 pub use collect_body::CollectBodyLayer;
 pub use context::{Deadline, RequestContext};
-pub use credentials::{Credentials, InvalidCredentials};
+pub use credentials::{CredentialSource, Credentials, FetchedKey, InvalidCredentials};
 pub use failover::FailoverLayer;
 pub use fault::{CircuitAdvice, FailoverAdvice, Fault, FaultKind, FaultKinds, FaultPolicy, FaultScope, RetryAdvice};
 pub use feature::{Feature, Features};

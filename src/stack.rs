@@ -7,7 +7,7 @@ use crate::{
     capability_filter::{CapabilityFilter, CapabilityFilterLayer},
     circuit_breaker::{CircuitBreaker, CircuitBreakerLayer, CircuitRegistry},
     failover::{Failover, FailoverLayer},
-    provider::{Dispatch, ProviderLayer, StreamGuard, Translate},
+    provider::{Dispatch, ProviderLayer, Rotate, StreamGuard, Translate},
     rate_limit::{RateLimit, RateLimitLayer, RateLimitRegistry},
     retry::{Retry, RetryLayer},
     timeout::{Timeout, TimeoutLayer},
@@ -63,7 +63,7 @@ pub struct FailoverStack {
 
 /// What a [`FailoverStack`] makes of a client.
 pub type FailoverService<S> =
-    Failover<CapabilityFilter<Retry<CircuitBreaker<RateLimit<Timeout<Translate<StreamGuard<Dispatch<S>>>>>>>>>;
+    Failover<CapabilityFilter<Retry<CircuitBreaker<RateLimit<Timeout<Translate<Rotate<StreamGuard<Dispatch<S>>>>>>>>>>;
 
 impl FailoverStack {
     /// For a route, with every layer's defaults.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::Dialect;
+
 /// In which header a server wants its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -14,6 +16,17 @@ pub enum KeyHeader {
     XApiKey,
     /// `x-goog-api-key: KEY`, as Google has it.
     XGoogApiKey,
+}
+
+impl KeyHeader {
+    /// Where the dialect's providers expect it.
+    pub(crate) fn of(dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::OpenAiChat | Dialect::OpenAiResponses => KeyHeader::Bearer,
+            Dialect::AnthropicMessages => KeyHeader::XApiKey,
+            Dialect::Gemini => KeyHeader::XGoogApiKey,
+        }
+    }
 }
 
 /// What is particular about a server that speaks OpenAI's chat completions, beyond what the dialect says.

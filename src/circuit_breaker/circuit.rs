@@ -128,6 +128,17 @@ struct Cooldown {
     /// When probes that have not been heard of are given up on.
     lease: Instant,
     last_resort: bool,
+    /// Whether somebody opened it by hand.
+    by_hand: bool,
+    /// Which of the provider's keys were seen last.
+    keys: u64,
+}
+
+impl Cooldown {
+    fn new(now: Instant) -> Self {
+        let (probes, last_resort, by_hand, keys) = Default::default();
+        Cooldown { until: now, transient: true, probes, lease: now, last_resort, by_hand, keys }
+    }
 }
 
 impl Circuit {
@@ -139,7 +150,7 @@ impl Circuit {
             word: AtomicU64::new(Word::new(0, CircuitState::Closed).0),
             consecutive: AtomicU32::new(0),
             openings: AtomicU32::new(0),
-            cooldown: Mutex::new(Cooldown { until: now, transient: true, probes: 0, lease: now, last_resort: false }),
+            cooldown: Mutex::new(Cooldown::new(now)),
             listeners: Listeners::default(),
         }
     }
@@ -300,8 +311,56 @@ impl Circuit {
     pub(super) fn force_open(&self) {
         let mut cooldown = self.cooldown();
         let until = Deadline::after(Duration::MAX).instant();
-        *cooldown = Cooldown { until, transient: false, probes: 0, ..*cooldown };
+        *cooldown = Cooldown { until, transient: false, probes: 0, by_hand: true, ..*cooldown };
         self.change(&mut cooldown, CircuitState::Open);
+    }
+
+    /// Says which keys the provider has now. Where they are others than before, a circuit that opened for long, which is what
+    /// a rejected or exhausted key does, admits a probe; says whether it was that.
+    pub(super) fn see_keys(&self, keys: u64) -> bool {
+        let mut cooldown = self.cooldown();
+        let changed = std::mem::replace(&mut cooldown.keys, keys) != keys;
+        let ends = changed && !cooldown.transient && !cooldown.by_hand && self.state() == CircuitState::Open;
+        if ends {
+            *cooldown = Cooldown { until: Instant::now(), transient: true, probes: 0, ..*cooldown };
+            self.change(&mut cooldown, CircuitState::HalfOpen);
+        }
+        ends
+    }
+
+    /// A circuit with other settings, in the state that this one is in.
+    pub(super) fn with_settings(&self, settings: CircuitSettings) -> Self {
+        let listeners = Listeners {
+            observers: self.listeners.observers.clone(),
+            target: self.listeners.target.clone(),
+            provider: self.listeners.provider.clone(),
+        };
+        let new = Circuit::new(settings).with_listeners(listeners);
+        let old = self.cooldown();
+        let state = self.state();
+        if state != CircuitState::Closed {
+            // Whoever holds a permit of the old one has no say in this.
+            let mut cooldown = new.cooldown();
+            *cooldown = Cooldown { probes: 0, last_resort: false, ..*old };
+            // Nobody is to be told of a change: there is none.
+            cooldown.change.before = state;
+            new.change(&mut cooldown, state);
+        }
+        new.cooldown().keys = old.keys;
+        for (new, old) in [(&new.consecutive, &self.consecutive), (&new.openings, &self.openings)] {
+            new.store(old.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        drop(old);
+        new
+    }
+
+    /// Whose circuit it is, where it is a provider's.
+    pub(super) fn provider_name(&self) -> Option<&str> {
+        self.listeners.provider.as_deref()
+    }
+
+    pub(super) fn settings(&self) -> &CircuitSettings {
+        &self.settings
     }
 
     /// Closes the circuit and forgets what opened it.
@@ -315,7 +374,7 @@ impl Circuit {
     pub(super) fn force_half_open(&self) {
         let mut cooldown = self.cooldown();
         if self.word().state() != CircuitState::Closed {
-            *cooldown = Cooldown { until: Instant::now(), transient: true, probes: 0, ..*cooldown };
+            *cooldown = Cooldown { until: Instant::now(), transient: true, probes: 0, by_hand: false, ..*cooldown };
             self.change(&mut cooldown, CircuitState::HalfOpen);
         }
     }
@@ -351,7 +410,7 @@ impl Circuit {
         let length = self.settings.open_for(openings).max(opening.at_least.unwrap_or_default());
         // A cooldown that runs is never shortened.
         let until = Deadline::after(length).instant().max(cooldown.until);
-        *cooldown = Cooldown { until, transient: opening.transient, probes: 0, ..*cooldown };
+        *cooldown = Cooldown { until, transient: opening.transient, probes: 0, by_hand: false, ..*cooldown };
         self.change(cooldown, CircuitState::Open);
     }
 
@@ -359,6 +418,7 @@ impl Circuit {
     fn close_locked(&self, cooldown: &mut Cooldown) -> u64 {
         cooldown.until = Instant::now();
         cooldown.transient = true;
+        cooldown.by_hand = false;
         self.consecutive.store(0, Ordering::Relaxed);
         self.window.clear();
         self.change(cooldown, CircuitState::Closed)

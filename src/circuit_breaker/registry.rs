@@ -10,7 +10,7 @@ use crate::{
     circuit_breaker::{
         CircuitRules, CircuitSettings, CircuitState,
         circuit::{Circuit, CircuitSnapshot, Listeners},
-        permit::Permits,
+        permit::{Permit, Permits},
     },
     keyed::Keyed,
     observer::Observers,
@@ -114,9 +114,40 @@ impl CircuitRegistry {
     /// Admits a call to a target, or to a single upstream, by all circuits that it has to pass.
     pub(super) fn admit(&self, target: Option<&Target>, last_resort: bool) -> Result<Permits, Refusal> {
         self.with_circuits(target, |circuits| {
-            let provider = circuits.provider.as_ref().map(|circuit| circuit.admit(last_resort)).transpose()?;
+            let provider = circuits.provider.as_ref().map(|circuit| {
+                circuit.admit(last_resort).or_else(|refusal| readmit(circuit, target, last_resort, refusal))
+            });
+            let provider = provider.transpose()?;
             Ok(Permits::new(circuits.target.admit(last_resort)?, provider))
         })
+    }
+
+    /// These circuits, by other rules: for a configuration that is read again. A circuit whose settings stay the same is the
+    /// same one; one whose settings change begins in the state of the old one.
+    #[must_use]
+    pub fn with_rules(&self, rules: impl Into<CircuitRules>) -> Self {
+        let new = Self::build(rules.into(), self.inner.observers.clone());
+        let renewed = |circuit: &Arc<Circuit>, settings: &CircuitSettings| match circuit.settings() == settings {
+            true => circuit.clone(),
+            false => Arc::new(circuit.with_settings(*settings)),
+        };
+        for (name, circuit) in self.inner.providers.all().iter() {
+            let circuit = renewed(circuit, new.inner.rules.of_provider(name));
+            new.inner.providers.with(name, || circuit, |_| ());
+        }
+        for (id, circuits) in self.inner.targets.all().iter() {
+            let target = renewed(&circuits.target, new.inner.rules.of_target(id));
+            let provider = circuits.provider.as_ref().map(|old| {
+                let name = old.provider_name().unwrap_or_default();
+                new.inner.providers.with(name, || old.clone(), Arc::clone)
+            });
+            new.inner.targets.with(id, || Circuits { target, provider }, |_| ());
+        }
+        if let Some(circuits) = self.inner.nameless.get() {
+            let target = renewed(&circuits.target, new.inner.rules.general());
+            let _ = new.inner.nameless.set(Circuits { target, provider: None });
+        }
+        new
     }
 
     fn with_circuits<T>(&self, target: Option<&Target>, read: impl FnOnce(&Circuits) -> T) -> T {
@@ -132,11 +163,30 @@ impl CircuitRegistry {
         let new = || Circuits {
             target: circuit(rules.of_target(target.id()), Some(target.id().as_str()), None),
             provider: target.provider().map(|provider| {
-                let new = || circuit(rules.of_provider(provider.name()), None, Some(provider.name()));
+                let new = || {
+                    let circuit = circuit(rules.of_provider(provider.name()), None, Some(provider.name()));
+                    circuit.see_keys(provider.credentials().fingerprint());
+                    circuit
+                };
                 self.inner.providers.with(provider.name(), new, Arc::clone)
             }),
         };
         self.inner.targets.with(target.id(), new, read)
+    }
+}
+
+/// A second look at a provider that its circuit refuses: with a new key it is worth a try.
+#[cold]
+fn readmit(
+    circuit: &Arc<Circuit>,
+    target: Option<&Target>,
+    last_resort: bool,
+    refusal: Refusal,
+) -> Result<Permit, Refusal> {
+    let provider = target.and_then(Target::provider);
+    match provider.is_some_and(|provider| circuit.see_keys(provider.credentials().fingerprint())) {
+        true => circuit.admit(last_resort),
+        false => Err(refusal),
     }
 }
 
@@ -212,6 +262,52 @@ mod tests {
         assert_eq!(registry.state(&target), CircuitState::Closed);
         let names: Vec<_> = registry.snapshot().into_iter().map(|it| (it.target, it.provider)).collect();
         assert_eq!(names, [(None, Some("p".into())), (Some("p/m".into()), None)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_changed_key_ends_what_the_old_one_opened_and_not_what_a_person_did() {
+        let registry = CircuitRegistry::default();
+        let with_key = |key: &str| {
+            let key = crate::Credentials::api_key(Dialect::OpenAiChat, key.into()).unwrap();
+            Target::new(&provider("p").with_credentials(key), "m")
+        };
+        let (old, new) = (with_key("old"), with_key("new"));
+        fail(&registry, &old, FaultKind::AuthFailed);
+        assert!(registry.admit(Some(&old), true).is_err());
+        assert!(registry.admit(Some(&with_key("old")), true).is_err(), "the same key, read again");
+        let probe = registry.admit(Some(&new), false).unwrap();
+        assert_eq!(registry.state(&new), CircuitState::HalfOpen);
+        probe.fail(&Fault::new(FaultKind::AuthFailed, "x"));
+        assert!(registry.admit(Some(&new), true).is_err(), "one probe for each new key");
+
+        registry.close(&new);
+        registry.open(&new);
+        assert!(registry.admit(Some(&old), true).is_err());
+        // What no key mends goes on.
+        let registry = CircuitRegistry::new(touchy());
+        fail(&registry, &old, FaultKind::Connect);
+        assert!(registry.admit(Some(&new), false).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn circuits_outlive_their_rules() {
+        let (p, q) = (provider("p"), provider("q"));
+        let targets = [Target::new(&p, "1"), Target::new(&p, "2"), Target::new(&q, "1")];
+        let old = CircuitRegistry::new(CircuitRules::from(touchy()));
+        fail(&old, &targets[0], FaultKind::Unavailable);
+        fail(&old, &targets[2], FaultKind::Connect);
+        let late = old.admit(Some(&targets[1]), false).unwrap();
+        let slower = CircuitSettings { open: std::time::Duration::from_secs(9), ..touchy() };
+        let new = old.with_rules(CircuitRules::from(touchy()).with_target("p/1", slower).with_provider("q", slower));
+        use CircuitState::{Closed, Open};
+        let states = || targets.each_ref().map(|target| new.state(target));
+        assert_eq!(states(), [Open, Closed, Open]);
+        assert!(new.admit(Some(&targets[2]), false).is_err());
+        // A call that the old one admitted is judged where the settings are the same.
+        late.fail(&Fault::new(FaultKind::Unavailable, "x"));
+        assert_eq!(states(), [Open, Open, Open]);
+        tokio::time::advance(std::time::Duration::from_secs(8)).await;
+        assert!(new.admit(Some(&targets[0]), false).is_ok(), "a cooldown that runs keeps its length");
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,6 +19,7 @@ use crate::{
     Fault, FaultKind, Provider, RequestContext, RequestOutline, ResponseBody, StatusClassifier, Target,
     body::{Asker, whole},
     catch_error::{self, CatchError},
+    credentials::PickedKey,
     dialect,
     provider::idempotency,
 };
@@ -139,8 +140,10 @@ fn upstream_request(request: Request<Full<Bytes>>, meter: bool) -> Result<(Reque
         let sent = idempotency::Sent { body: &body, asked: &asked, metered };
         idempotency::set(&mut parts.headers, context.as_ref(), target, sent);
     }
-    if let Some((name, value)) = provider.credentials().header() {
-        parts.headers.insert(name, value.clone());
+    let credentials = provider.credentials();
+    let picked = credentials.rotate().then(|| parts.extensions.remove::<PickedKey>()).flatten();
+    if let Some((name, value)) = picked.map_or_else(|| credentials.header(), |picked| Some(picked.header())) {
+        parts.headers.insert(name, value);
     }
     if let Some(context) = &context {
         context.sent();

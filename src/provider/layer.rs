@@ -4,7 +4,7 @@ use tower_layer::Layer;
 
 use crate::{
     RateLimitsRegistry,
-    provider::{Commit, Dispatch, DispatchLayer, FaultRules, StreamGuard, StreamGuardLayer, Translate, TranslateLayer},
+    provider::{Commit, Dispatch, DispatchLayer, FaultRules, Rotate, RotateLayer, StreamGuard, StreamGuardLayer, Translate, TranslateLayer},
 };
 
 /// Speaks to a provider: see the [module](crate::provider).
@@ -89,9 +89,9 @@ impl ProviderLayer {
 }
 
 impl<S> Layer<S> for ProviderLayer {
-    type Service = Translate<StreamGuard<Dispatch<S>>>;
+    type Service = Translate<Rotate<StreamGuard<Dispatch<S>>>>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.translate.layer(self.stream_guard.layer(self.dispatch.layer(inner)))
+        self.translate.layer(RotateLayer::new().layer(self.stream_guard.layer(self.dispatch.layer(inner))))
     }
 }

@@ -30,6 +30,8 @@
 //! answer is let through only when it has begun (a stream's first output) or is whole (JSON). So the layers outside need
 //! to know nothing of streams: an overload that arrives as the first event of a 200 is a failed response like any other.
 //!
+//! A provider may have several keys ([`Rotate`]): one that it refuses or limits rests, and the next is used at once.
+//!
 //! Transport errors become failed responses too: above this layer the error is
 //! [`Infallible`](std::convert::Infallible). What `http` calls a connection of its own making should not retry by itself
 //! (hyper-util: `retry_canceled_requests(false)`), nor follow redirects.
@@ -38,11 +40,13 @@ mod classify;
 mod dispatch;
 mod idempotency;
 mod layer;
+mod rotate;
 mod stream_guard;
 mod translate;
 
 pub use classify::{FaultRule, FaultRules};
 pub use dispatch::{Dispatch, DispatchFuture, DispatchLayer};
 pub use layer::ProviderLayer;
+pub use rotate::{Rotate, RotateFuture, RotateLayer};
 pub use stream_guard::{Commit, GuardedBody, StreamGuard, StreamGuardFuture, StreamGuardLayer};
 pub use translate::{Translate, TranslateFuture, TranslateLayer, TranslatedBody};

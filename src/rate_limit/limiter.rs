@@ -39,6 +39,7 @@ type Rate = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Mome
 /// Keeps count of what was asked.
 #[derive(Debug)]
 pub(super) struct Limiter {
+    limits: Limits,
     requests: Option<Rate>,
     tokens: Option<(Rate, NonZeroU32)>,
     calls: Option<Arc<Semaphore>>,
@@ -53,10 +54,15 @@ impl Limiter {
             Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)))
         };
         (!limits.is_none()).then(|| Limiter {
+            limits: *limits,
             requests: limits.requests_per_minute.map(rate),
             tokens: limits.tokens_per_minute.map(|most| (rate(most), most)),
             calls: limits.max_concurrency.map(calls),
         })
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Takes what a call needs, or says when it can be had. `tokens` is only asked for where they are limited.

@@ -70,6 +70,25 @@ impl RateLimitRegistry {
         })
     }
 
+    /// These providers' limits in the place of those before: for a configuration that is read again. What was used of a limit
+    /// that stays the same still counts.
+    #[must_use]
+    pub fn with_providers<N: Into<Box<str>>>(&self, providers: impl IntoIterator<Item = (N, Limits)>) -> Self {
+        let Inner { default, by_target, providers: old, targets: old_targets, .. } = &*self.inner;
+        let inner = Inner { default: *default, by_target: by_target.clone(), ..Inner::default() };
+        let providers = providers.into_iter().filter_map(|(name, limits)| {
+            let name = name.into();
+            let same = old.get(&name).filter(|limiter| *limiter.limits() == limits).cloned();
+            Some((name, same.or_else(|| Limiter::new(&limits).map(Arc::new))?))
+        });
+        let inner = Inner { providers: providers.collect(), ..inner };
+        for (id, [own, _]) in old_targets.all().iter() {
+            let provider = id.as_str().split('/').next().and_then(|name| inner.providers.get(name).cloned());
+            inner.targets.with(id, || [own.clone(), provider], |_| ());
+        }
+        RateLimitRegistry { inner: Arc::new(inner) }
+    }
+
     fn rebuilt(self, change: impl FnOnce(&mut Inner)) -> Self {
         let Inner { default, by_target, providers, .. } = &*self.inner;
         let (by_target, providers) = (by_target.clone(), providers.clone());
@@ -151,6 +170,18 @@ mod tests {
         assert_eq!(taken(&registry, Some(&b)), 1);
         assert_eq!(taken(&registry, Some(&Target::named("other"))), 100);
         assert_eq!(taken(&RateLimitRegistry::new(limits(2)), None), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_used_of_a_limit_outlives_a_new_configuration() {
+        let provider = |name: &str| Provider::new(name, Dialect::OpenAiChat, "http://h").unwrap();
+        let targets = ["p", "q", "r"].map(|name| Target::new(&provider(name), "a"));
+        let old = RateLimitRegistry::default().with_provider("p", limits(5)).with_provider("q", limits(5));
+        targets.iter().for_each(|target| _ = old.take(Some(&RequestContext::new().with_target(target.clone()))));
+        let new = old.with_providers([("p", limits(5)), ("q", limits(3)), ("r", limits(2))]);
+        assert_eq!(targets.each_ref().map(|target| taken(&new, Some(target))), [4, 3, 2]);
+        let none = new.with_providers::<Box<str>>([]);
+        assert_eq!(taken(&none, Some(&targets[0])), 100);
     }
 
     #[tokio::test(start_paused = true)]
