@@ -79,6 +79,7 @@ impl Serve {
         let listener =
             TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
         println!("{}", gateway.banner(listener.local_addr()?));
+        tokio::spawn(gateway.watch());
         gateway.serve(listener, stop).await?;
         Ok(())
     }

@@ -6,7 +6,7 @@
 //! [providers.primary]
 //! dialect  = "openai-chat"
 //! base_url = "https://api.openai.com/v1"
-//! api_key  = { env = "OPENAI_API_KEY" }    # or { file = "…" }, relative to this file
+//! api_key  = { env = "OPENAI_API_KEY" }    # or { file = "…" }, or { command = ["…"], refresh = "5m" }; a list rotates
 //!
 //! [providers.azure]
 //! dialect     = "openai-chat"              # or openai-responses, anthropic-messages, gemini
@@ -31,7 +31,8 @@
 //! ```
 //!
 //! Everything that is wrong with a file is reported at once: see [`ConfigErrors`]. Reading one does not ask a
-//! provider whether its key works, and what is read does not change with the file.
+//! provider whether its key works. What is read does not change with the file: see [`Config::reload`]. Keys do, while
+//! [`Config::keep_keys_fresh`] runs.
 
 mod breaker;
 mod error;
@@ -40,6 +41,7 @@ mod policy;
 mod provider;
 mod reader;
 mod route;
+mod secret;
 mod stack;
 mod strategy;
 #[cfg(test)]
@@ -48,8 +50,10 @@ mod value;
 
 use std::{
     collections::BTreeMap,
+    hash::{BuildHasher, RandomState},
     net::{Ipv4Addr, SocketAddr},
     path::Path,
+    sync::{Arc, OnceLock},
 };
 
 pub use self::{
@@ -64,7 +68,7 @@ use self::{
     reader::{Reader, Table},
     route::RouteReader,
 };
-use crate::{circuit_breaker::CircuitSettings, rate_limit::Limits};
+use crate::{Provider, circuit_breaker::CircuitSettings, rate_limit::Limits};
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const DEFAULT_MAX_BODY: usize = 32 << 20;
@@ -79,6 +83,8 @@ pub struct Config {
     pub max_body: usize,
     /// Which chain serves which model.
     pub routes: Routes,
+    /// The providers, by their names.
+    pub providers: BTreeMap<String, Provider>,
     /// The settings of each target's circuit, by [target id](crate::TargetId): the target's own `breaker`, over its
     /// provider's, over that of `[defaults]`.
     pub breakers: BTreeMap<String, CircuitSettings>,
@@ -90,6 +96,14 @@ pub struct Config {
     pub default_breaker: CircuitSettings,
     /// What works and should not stay, such as a key that stands in the file itself.
     pub warnings: Vec<String>,
+    /// Where it was read, if it was.
+    file: Option<ConfigFile>,
+}
+
+#[derive(Clone, Debug)]
+struct ConfigFile {
+    path: Arc<Path>,
+    digest: u64,
 }
 
 /// Without a route: everything at its default.
@@ -99,11 +113,13 @@ impl Default for Config {
             listen: DEFAULT_LISTEN,
             max_body: DEFAULT_MAX_BODY,
             routes: Routes::default(),
+            providers: BTreeMap::new(),
             breakers: BTreeMap::new(),
             provider_breakers: BTreeMap::new(),
             provider_limits: BTreeMap::new(),
             default_breaker: CircuitSettings::default(),
             warnings: Vec::new(),
+            file: None,
         }
     }
 }
@@ -122,19 +138,47 @@ impl Config {
         config
     }
 
-    /// Reads a file, and the environment variables and key files that it names.
+    /// Reads a file, and the environment variables and key files that it names, and runs the commands.
     ///
     /// # Errors
     ///
     /// When the file cannot be read, and for everything that is wrong with it.
     pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+        Config::load_after(path, None)
+    }
+
+    /// Reads the file again that this configuration came from. Of providers that are the same, what is known of their keys
+    /// is kept; [`shared_after`](Self::shared_after) keeps the rest. `None` for a configuration that comes from no file.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn reload(&self) -> Option<Result<Config, ConfigErrors>> {
+        let file = self.file.as_ref()?;
+        Some(Config::load_after(&file.path, Some(self)))
+    }
+
+    /// The file that it came from.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_ref().map(|file| &*file.path)
+    }
+
+    /// Tells the text of the file from others.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn digest(&self) -> Option<u64> {
+        self.file.as_ref().map(|file| file.digest)
+    }
+
+    fn load_after(path: &Path, previous: Option<&Config>) -> Result<Config, ConfigErrors> {
         let bytes = std::fs::read(path)
             .map_err(|error| ConfigErrors::unusable(path, None, format!("cannot be read: {error}")))?;
         let text = std::str::from_utf8(&bytes).map_err(|error| {
             let position = error::position(&bytes, error.valid_up_to());
             ConfigErrors::unusable(path, Some(position), "is not UTF-8".into())
         })?;
-        Config::from_toml(text, path, &|name| std::env::var(name).ok())
+        let config = Config::from_text(text, path, &|name| std::env::var(name).ok(), previous)?;
+        Ok(Config { file: Some(ConfigFile { path: path.into(), digest: digest(&bytes) }), ..config })
     }
 
     /// Reads the text of a file. `origin` names it in messages, and its folder is where key files are looked for;
@@ -142,13 +186,22 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with the text, and every variable and key file that is not there.
+    /// Everything that is wrong with the text, every variable and key file that is not there, and every command that fails.
     pub fn from_toml(
         text: &str,
         origin: &Path,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Config, ConfigErrors> {
-        let reader = Reader::new(text, origin, environment);
+        Config::from_text(text, origin, environment, None)
+    }
+
+    fn from_text(
+        text: &str,
+        origin: &Path,
+        environment: &dyn Fn(&str) -> Option<String>,
+        previous: Option<&Config>,
+    ) -> Result<Config, ConfigErrors> {
+        let reader = Reader::new(text, origin, environment).after(previous);
         let config = reader.root().map(read);
         let (errors, warnings) = reader.into_findings();
         match (ConfigErrors::new(errors), config) {
@@ -157,6 +210,18 @@ impl Config {
             (None, None) => Err(ConfigErrors::unusable(origin, None, "is not TOML".into())),
         }
     }
+
+    /// Asks the places that keys come from for them again and again, as long as the configuration's providers are in use.
+    /// Nobody need wait for it: spawn it. See [`Credentials::keep_fresh`](crate::Credentials::keep_fresh).
+    pub fn keep_keys_fresh(&self) -> impl Iterator<Item = impl Future<Output = ()> + Send + use<>> {
+        self.providers.values().map(|provider| provider.credentials().keep_fresh())
+    }
+}
+
+/// Tells a text from others. In another process it is another number, so that it says nothing of the secrets in the text.
+pub(crate) fn digest(text: &[u8]) -> u64 {
+    static STATE: OnceLock<RandomState> = OnceLock::new();
+    STATE.get_or_init(RandomState::new).hash_one(text)
 }
 
 fn read(mut root: Table<'_>) -> Config {
@@ -172,6 +237,7 @@ fn read(mut root: Table<'_>) -> Config {
     let mut config = Config { listen, max_body, routes, breakers, default_breaker, ..Config::default() };
     for (name, entry) in providers.into_iter().filter_map(|(name, entry)| Some((name, entry?))) {
         config.provider_breakers.insert(name.clone(), entry.breaker);
+        config.providers.insert(name.clone(), entry.provider);
         config.provider_limits.insert(name, entry.limits);
     }
     config

@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, num::NonZeroU32};
 
-use secrecy::{ExposeSecret, SecretString};
-
-use super::{breaker, reader::Table, value::Value};
+use super::{breaker, reader::Table, secret::read_credentials, value::Value};
 use crate::{Credentials, Dialect, KeyHeader, Provider, Variant, circuit_breaker::CircuitSettings, rate_limit::Limits};
 
 /// A provider, and the circuits' settings that its targets inherit.
@@ -82,75 +80,12 @@ fn read(name: &str, value: Value<'_>, defaults: CircuitSettings) -> Option<Provi
     });
     let usual = provider.as_ref().and_then(|provider| provider.variant().key_header());
     let credentials = match key {
-        Some(key) => read_credentials(key, assumed, key_header.or(usual)),
+        Some(key) => read_credentials(key, key_header.or(usual).unwrap_or(KeyHeader::of(assumed))),
         None => Some(Credentials::none()),
     };
+    // Keys that stay keep what is known of them: which of them rest, and whose turn it is.
+    let known = spot.reader().known_credentials(name);
+    let credentials = credentials.map(|new| known.filter(|known| known.is_same_as(&new)).cloned().unwrap_or(new));
     dialect?;
     Some(ProviderEntry { provider: provider?.with_credentials(credentials?).with_tags(tags), breaker, limits })
-}
-
-fn read_credentials(value: Value<'_>, dialect: Dialect, header: Option<KeyHeader>) -> Option<Credentials> {
-    let spot = value.spot().clone();
-    let key = read_key(value)?;
-    let credentials = match header {
-        Some(header) => Credentials::in_header(header, key),
-        None => Credentials::api_key(dialect, key),
-    };
-    credentials.map_err(|error| spot.report(error)).ok()
-}
-
-fn read_key(value: Value<'_>) -> Option<SecretString> {
-    if value.is_array() {
-        return value.spot().fail("a list of keys is not supported yet");
-    }
-    if !value.is_table() {
-        return value.fail_type("where the key comes from: { env = \"…\" } or { file = \"…\" }");
-    }
-    let mut table = value.table()?;
-    let spot = table.spot().clone();
-    let is_empty = table.is_empty();
-    let (variable, file, text) = (table.take("env"), table.take("file"), table.take("value"));
-    table.refuse_for_now(&["command", "refresh"]);
-    table.finish();
-    match (variable, file, text) {
-        (Some(variable), None, None) => from_variable(&variable),
-        (None, Some(file), None) => from_file(&file),
-        (None, None, Some(text)) => from_text(&text),
-        (None, None, None) if !is_empty => None, // What it has instead has been reported.
-        _ => spot.fail("needs exactly one of `env`, `file` and `value`"),
-    }
-}
-
-fn from_variable(value: &Value<'_>) -> Option<SecretString> {
-    let name = value.string()?;
-    // Whoever puts the key itself here must not find it in a log.
-    let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    if !is_name {
-        return value.spot().fail("is not the name of an environment variable");
-    }
-    match value.spot().reader().variable(name).map(SecretString::from) {
-        None => value.spot().fail(format_args!("the environment variable {name} is not set")),
-        Some(key) if key.expose_secret().is_empty() => {
-            value.spot().fail(format_args!("the environment variable {name} is empty"))
-        }
-        Some(key) => Some(key),
-    }
-}
-
-fn from_file(value: &Value<'_>) -> Option<SecretString> {
-    let path = value.string()?;
-    let text = match value.spot().reader().file(path) {
-        Ok(text) => SecretString::from(text),
-        Err(error) => return value.spot().fail(format_args!("the file {path:?} cannot be read: {error}")),
-    };
-    match text.expose_secret().trim_end_matches(['\r', '\n']) {
-        "" => value.spot().fail(format_args!("the file {path:?} is empty")),
-        key => Some(key.into()),
-    }
-}
-
-fn from_text(value: &Value<'_>) -> Option<SecretString> {
-    let key = value.string()?;
-    value.spot().warn("the key itself stands in the file; outside tests, use { env = \"…\" } or { file = \"…\" }");
-    Some(key.into())
 }

@@ -3,7 +3,7 @@
 //! Each key is taken by its name; what is left over when a table is [finished](Table::finish) is unknown. A value
 //! that cannot be used is reported and then treated as absent, so that reading goes on and finds the next mistake.
 
-use std::{borrow::Cow, cell::RefCell, fmt::Display, path::Path, sync::Arc, time::Duration};
+use std::{borrow::Cow, cell::RefCell, fmt::Display, path::{Path, PathBuf}, sync::Arc, time::Duration};
 
 use toml::{
     Spanned,
@@ -11,9 +11,11 @@ use toml::{
 };
 
 use super::{
+    Config,
     error::{ConfigError, position},
     value::Value,
 };
+use crate::Credentials;
 
 /// The text, what may be looked up beside it, and what has been found wrong with it so far.
 pub(super) struct Reader<'a> {
@@ -22,12 +24,24 @@ pub(super) struct Reader<'a> {
     environment: &'a dyn Fn(&str) -> Option<String>,
     errors: RefCell<Vec<ConfigError>>,
     warnings: RefCell<Vec<String>>,
+    /// The configuration that is to be replaced, if there is one.
+    previous: Option<&'a Config>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(text: &'a str, origin: &Path, environment: &'a dyn Fn(&str) -> Option<String>) -> Self {
         let (errors, warnings) = Default::default();
-        Reader { text, origin: origin.into(), environment, errors, warnings }
+        Reader { text, origin: origin.into(), environment, errors, warnings, previous: None }
+    }
+
+    /// Says which configuration this one is to replace.
+    pub(super) fn after(self, previous: Option<&'a Config>) -> Self {
+        Reader { previous, ..self }
+    }
+
+    /// The keys that the provider of that name has so far.
+    pub(super) fn known_credentials(&self, provider: &str) -> Option<&Credentials> {
+        Some(self.previous?.providers.get(provider)?.credentials())
     }
 
     /// The file's outermost table. Where the text is not TOML, its first mistake is reported: those that follow are
@@ -49,9 +63,9 @@ impl<'a> Reader<'a> {
         (self.environment)(name)
     }
 
-    /// The text of a file that the configuration names; a relative path starts where the configuration stands.
-    pub(super) fn file(&self, path: &str) -> std::io::Result<String> {
-        std::fs::read_to_string(self.origin.parent().unwrap_or(Path::new("")).join(path))
+    /// Where a file is that the configuration names; a relative path starts where the configuration stands.
+    pub(super) fn path(&self, named: &str) -> PathBuf {
+        self.origin.parent().unwrap_or(Path::new("")).join(named)
     }
 
     /// What was wrong, and what was doubtful.

@@ -4,7 +4,7 @@ use super::{Config, Policy, RouteConfig, StreamRecovery};
 use crate::{
     FailoverStack, ProviderLayer, RateLimitsRegistry, RecoveryLayer,
     circuit_breaker::{CircuitRegistry, CircuitRules},
-    failover::FailoverLayer,
+    failover::{FailoverLayer, Latencies},
     provider::Commit,
     rate_limit::RateLimitRegistry,
     retry::{Backoff, RetryBudget, RetryLayer},
@@ -19,16 +19,30 @@ impl Config {
             .provider_limits
             .iter()
             .fold(RateLimitRegistry::default(), |limits, (name, most)| limits.with_provider(name.as_str(), *most));
-        Shared { circuits: self.circuits(), limits, rate_limits: RateLimitsRegistry::default() }
+        Shared {
+            circuits: CircuitRegistry::new(self.circuit_rules()),
+            limits,
+            rate_limits: RateLimitsRegistry::default(),
+            latencies: Latencies::default(),
+        }
     }
 
-    fn circuits(&self) -> CircuitRegistry {
+    /// The same for a configuration that takes the place of another one: what the stacks of that one share and have learnt,
+    /// as far as it is still there, by the names of targets and providers. Stacks of both may run side by side.
+    #[must_use]
+    pub fn shared_after(&self, before: &Shared) -> Shared {
+        Shared {
+            circuits: before.circuits.with_rules(self.circuit_rules()),
+            limits: before.limits.with_providers(self.provider_limits.iter().map(|(name, most)| (name.as_str(), *most))),
+            ..before.clone()
+        }
+    }
+
+    fn circuit_rules(&self) -> CircuitRules {
         let rules = CircuitRules::from(self.default_breaker);
         let rules = self.breakers.iter().fold(rules, |rules, (id, settings)| rules.with_target(id.as_str(), *settings));
         let providers = self.provider_breakers.iter();
-        CircuitRegistry::new(
-            providers.fold(rules, |rules, (name, settings)| rules.with_provider(name.as_str(), *settings)),
-        )
+        providers.fold(rules, |rules, (name, settings)| rules.with_provider(name.as_str(), *settings))
     }
 }
 
@@ -41,6 +55,7 @@ pub struct Shared {
     pub limits: RateLimitRegistry,
     /// What all providers say is left of theirs.
     pub rate_limits: RateLimitsRegistry,
+    latencies: Latencies,
 }
 
 impl RouteConfig {
@@ -72,7 +87,7 @@ impl RouteConfig {
             .with_last_resort(*last_resort)
             .with_total(timeout.total)
             .with_max_body(max_body);
-        let failover = choice.apply(failover, &self.route);
+        let failover = choice.apply(failover, &self.route, &shared.latencies);
         let retry = RetryLayer::new()
             .with_attempts(retry.attempts)
             .with_backoff(Backoff::new(retry.base_delay, retry.max_delay))

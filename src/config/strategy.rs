@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{reader::Table, value::Value};
 use crate::{
     FailoverLayer, Route,
-    failover::{Hedge, Weighted},
+    failover::{Hedge, Latencies, Weighted},
 };
 
 /// In which order a route's targets are tried.
@@ -93,7 +93,7 @@ impl Choice {
     }
 
     /// Puts it into the layer of a route.
-    pub(super) fn apply(&self, layer: FailoverLayer, route: &Route) -> FailoverLayer {
+    pub(super) fn apply(&self, layer: FailoverLayer, route: &Route, latencies: &Latencies) -> FailoverLayer {
         let layer = match self.strategy {
             StrategyName::Weighted => layer.with_strategy(Weighted::new(route)),
             StrategyName::Ordered => layer,
@@ -103,7 +103,7 @@ impl Choice {
             None => layer,
             Some(HedgeSettings { after, width, budget }) => {
                 let hedge = after.map_or_else(Hedge::after_p95, Hedge::after);
-                layer.with_hedge(hedge.with_width(width).with_budget(budget))
+                layer.with_hedge(hedge.with_width(width).with_budget(budget).with_latencies(latencies))
             }
         }
     }

@@ -44,6 +44,10 @@ impl<'r> Value<'r> {
         }
     }
 
+    pub(super) fn string_or_empty(&self) -> Option<&str> {
+        self.value.as_str().or_else(|| self.fail_type("a string"))
+    }
+
     pub(super) fn bool(&self) -> Option<bool> {
         self.value.as_bool().or_else(|| self.fail_type("true or false"))
     }

@@ -25,8 +25,11 @@ pub struct Hedge {
 enum After {
     Fixed(Duration),
     /// The target's own 95th percentile.
-    P95(Arc<Keyed<TargetId, Arc<LatencyWindow>>>),
+    P95(Latencies),
 }
+
+/// How long the targets took lately.
+pub(crate) type Latencies = Arc<Keyed<TargetId, Arc<LatencyWindow>>>;
 
 impl Hedge {
     /// After so long without an answer.
@@ -59,6 +62,15 @@ impl Hedge {
     #[must_use]
     pub fn with_budget(mut self, share: f64) -> Self {
         self.budget = Some(Arc::new(Budget::new(share)));
+        self
+    }
+
+    /// Learns from these, and they from it, where it goes by the targets' own latencies.
+    #[cfg(feature = "config")]
+    pub(crate) fn with_latencies(mut self, shared: &Latencies) -> Self {
+        if let After::P95(latencies) = &mut self.after {
+            *latencies = shared.clone();
+        }
         self
     }
 

@@ -53,6 +53,8 @@ mod walk_model;
 
 pub use future::ResponseFuture;
 pub use hedge::Hedge;
+#[cfg(feature = "config")]
+pub(crate) use hedge::Latencies;
 pub use layer::FailoverLayer;
 pub use service::Failover;
 pub use strategy::{Order, Strategy, Weighted};

@@ -13,7 +13,7 @@ impl Gateway {
         // Writing to a String cannot fail.
         let _ = match &self.inner.demo {
             Some(_) => write!(banner, "{}", DEMO.replace("URL", &url)),
-            None => self.inner.config.routes.iter().try_for_each(|route| {
+            None => self.live().config.routes.iter().try_for_each(|route| {
                 let chain: Vec<_> = route.route.targets().iter().map(|target| target.id().as_str()).collect();
                 writeln!(banner, "  {} → {}", route.route.name(), chain.join(" → "))
             }),

@@ -9,7 +9,7 @@ use http_body_util::Full;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{Gateway, Stack, Upstream, headers, terminated::TerminatedBody};
+use super::{Gateway, Live, Stack, Upstream, headers, terminated::TerminatedBody};
 use crate::{
     BoxError, Dialect, FailoverService, Fault, FaultKind, RequestContext, RequestOutline, Requirements, ResponseBody,
     body::{Asker, Collect},
@@ -62,7 +62,8 @@ where
 {
     let (parts, body) = request.into_parts();
     let request_id = headers::request_id(&parts.headers);
-    let max_body = gateway.inner.config.max_body;
+    let live = gateway.live();
+    let max_body = live.config.max_body;
     let collected = match tokio::time::timeout(BODY_PATIENCE, Collect::new(body, max_body)).await {
         Ok(collected) => collected.map_err(|error| error.into_fault(max_body)),
         Err(_) => {
@@ -70,7 +71,7 @@ where
             Err(late.with_status(http::StatusCode::REQUEST_TIMEOUT))
         }
     };
-    let (mut response, context) = match collected.and_then(|body| prepare(&gateway, dialect, parts, on_its_own(body))) {
+    let (mut response, context) = match collected.and_then(|body| prepare(&live, dialect, parts, on_its_own(body))) {
         Ok(prepared) => prepared.answer().await,
         Err(fault) => {
             let failure: http::Response<ResponseBody<FailoverBody>> = Asker::speaking(dialect).failure(fault);
@@ -117,11 +118,11 @@ struct Prepared {
     model: String,
 }
 
-fn prepare(gateway: &Gateway, dialect: Dialect, mut parts: Parts, body: Bytes) -> Result<Prepared, Fault> {
+fn prepare(live: &Live, dialect: Dialect, mut parts: Parts, body: Bytes) -> Result<Prepared, Fault> {
     let outline = dialect::outline(dialect, parts.uri.path(), &body)
         .unwrap_or_else(|| Err(Fault::new(FaultKind::Unsupported, "this dialect is not served here")))?;
     let model = model(&outline)?;
-    let index = gateway.inner.config.routes.find_index(&model).ok_or_else(|| {
+    let index = live.config.routes.find_index(&model).ok_or_else(|| {
         Fault::new(FaultKind::BadRequest, format!("the model `{model}` is not served here"))
             .with_status(http::StatusCode::NOT_FOUND)
             .with_code("model_not_found")
@@ -134,7 +135,7 @@ fn prepare(gateway: &Gateway, dialect: Dialect, mut parts: Parts, body: Bytes) -
     parts.extensions.clear();
     parts.extensions.insert(context.clone());
     let request = Request::from_parts(parts, Full::new(body));
-    Ok(Prepared { stack: gateway.inner.stacks[index].clone(), request, context, dialect, model })
+    Ok(Prepared { stack: live.stacks[index].clone(), request, context, dialect, model })
 }
 
 impl Prepared {

@@ -20,16 +20,18 @@ mod demo;
 mod generate;
 mod headers;
 mod models;
+mod reload;
 mod server;
 mod service;
 mod terminated;
 mod upstream;
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, Ordering},
 };
 
+use arc_swap::ArcSwap;
 use axum::{
     Router,
     extract::State,
@@ -44,7 +46,7 @@ use self::upstream::Upstream;
 use crate::{
     Dialect, FailoverService, Fault, FaultKind, RecoveryLayer,
     body::Asker,
-    config::{Config, RouteConfig},
+    config::{Config, RouteConfig, Shared},
 };
 
 /// A gateway, ready to serve. Cheap to clone; clones share everything.
@@ -55,11 +57,39 @@ pub struct Gateway {
 
 #[derive(Debug)]
 struct Inner {
-    config: Config,
-    /// In the order of the configuration's routes.
-    stacks: Vec<Stack>,
+    client: Upstream,
+    live: ArcSwap<Live>,
+    /// Held by whoever puts another configuration in the place of this one.
+    reloading: Mutex<()>,
     demo: Option<Demo>,
     stopping: AtomicBool,
+}
+
+/// What a configuration was made into. A request looks once which one is live, and is served by that to its end.
+#[derive(Debug)]
+struct Live {
+    config: Config,
+    shared: Shared,
+    /// In the order of the configuration's routes.
+    stacks: Vec<Stack>,
+}
+
+impl Live {
+    fn new(config: Config, shared: Shared, client: &Upstream) -> Self {
+        let stack = |route: &RouteConfig| Stack {
+            service: route.stack(&shared, config.max_body).layer(client.clone()),
+            recovery: route.recovery(config.max_body),
+        };
+        let stacks = config.routes.iter().map(stack).collect();
+        Live { config, shared, stacks }
+    }
+
+    /// Asks for the keys that may change, again and again. Where there is no runtime, whoever serves the gateway does it.
+    fn keep_keys_fresh(&self) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            self.config.keep_keys_fresh().for_each(|task| _ = runtime.spawn(task));
+        }
+    }
 }
 
 /// What serves a route.
@@ -86,12 +116,15 @@ impl Gateway {
     fn build(config: Config, demo: Option<Demo>) -> Self {
         let client = upstream::client();
         let shared = config.shared();
-        let stack = |route: &RouteConfig| Stack {
-            service: route.stack(&shared, config.max_body).layer(client.clone()),
-            recovery: route.recovery(config.max_body),
-        };
-        let stacks = config.routes.iter().map(stack).collect();
-        Gateway { inner: Arc::new(Inner { config, stacks, demo, stopping: AtomicBool::new(false) }) }
+        let live = Live::new(config, shared, &client);
+        live.keep_keys_fresh();
+        let (reloading, stopping) = Default::default();
+        Gateway { inner: Arc::new(Inner { client, live: ArcSwap::from_pointee(live), reloading, demo, stopping }) }
+    }
+
+    /// What serves requests that come now.
+    fn live(&self) -> Arc<Live> {
+        self.inner.live.load_full()
     }
 
     /// The gateway as an axum router: every endpoint, and answers in the client's dialect for every other path.

@@ -21,6 +21,8 @@ impl Gateway {
     ///
     /// Never, once it listens: what goes wrong with a connection ends that connection.
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) -> io::Result<()> {
+        // It may have been made where there was no runtime.
+        self.live().keep_keys_fresh();
         let service = GatewayService::new(self.clone());
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new());

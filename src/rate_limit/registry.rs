@@ -82,7 +82,8 @@ impl RateLimitRegistry {
             Some((name, same.or_else(|| Limiter::new(&limits).map(Arc::new))?))
         });
         let inner = Inner { providers: providers.collect(), ..inner };
-        for (id, [own, _]) in old_targets.all().iter() {
+        // Those without limits of their own find their provider's by themselves.
+        for (id, [own, _]) in old_targets.all().iter().filter(|(_, [own, _])| own.is_some()) {
             let provider = id.as_str().split('/').next().and_then(|name| inner.providers.get(name).cloned());
             inner.targets.with(id, || [own.clone(), provider], |_| ());
         }

@@ -1,0 +1,151 @@
+//! Another configuration in the place of the one that is served, without a pause.
+
+use std::{
+    path::Path,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use super::{Gateway, Live};
+use crate::config::{self, Config, ConfigErrors};
+
+/// How often the file is looked at.
+const CHECK: Duration = Duration::from_secs(1);
+/// A file that has changed must be the same for so long before it is read: whoever writes it may be in the middle.
+const SETTLED: Duration = Duration::from_millis(100);
+
+impl Gateway {
+    /// Puts another configuration in the place of this one. Requests that come from now on are served by it; those that are
+    /// being answered keep their routes to the end, streams too. Circuits, limits and what was learnt of latencies stay, by
+    /// the names of targets and providers.
+    ///
+    /// Where the gateway listens cannot change while it runs: a warning says so.
+    pub fn replace(&self, config: &Config) {
+        // What it guards is elsewhere, so that a panic while it was held says nothing of it.
+        let _only_one = self.inner.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        self.replace_locked(config.clone());
+    }
+
+    /// Reads the configuration's file again, and puts it in the place of what is served. A gateway that came from no file
+    /// stays as it is.
+    ///
+    /// It may block, for as long as the commands take that tell keys.
+    ///
+    /// # Errors
+    ///
+    /// When anything is wrong with the file: then the old configuration serves on.
+    pub fn reload(&self) -> Result<(), ConfigErrors> {
+        let _only_one = self.inner.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.live().config.reload() {
+            Some(config) => self.replace_locked(config?),
+            None => return Ok(()),
+        }
+        Ok(())
+    }
+
+    fn replace_locked(&self, config: Config) {
+        let old = self.live();
+        for key in fixed(&old.config, &config) {
+            tracing::warn!("{key} has changed in the configuration, and takes effect only after a restart");
+        }
+        config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let shared = config.shared_after(&old.shared);
+        let live = Live::new(config, shared, &self.inner.client);
+        live.keep_keys_fresh();
+        self.inner.live.store(Arc::new(live));
+    }
+
+    /// Reloads whenever the configuration's file changes, and at every SIGHUP, for as long as it is polled: spawn it. What is
+    /// wrong with a new file is logged, and the old one serves on. For a gateway that came from no file it ends at once.
+    pub fn watch(&self) -> impl Future<Output = ()> + Send + use<> {
+        let gateway = self.clone();
+        let live = gateway.live();
+        let file = live.config.file().map(Into::into).zip(live.config.digest());
+        async move {
+            if let Some((path, digest)) = file {
+                gateway.watch_file(path, digest).await;
+            }
+        }
+    }
+
+    async fn watch_file(&self, path: Box<Path>, mut seen: u64) {
+        let mut hangup = Hangup::new();
+        // Compared by what is in it: a file that is swapped, as Kubernetes does it, may keep its time and its size.
+        let read = || async { tokio::fs::read(&path).await.ok().map(|text| config::digest(&text)) };
+        loop {
+            let told = tokio::select! {
+                () = hangup.next() => true,
+                () = tokio::time::sleep(CHECK) => false,
+            };
+            let mut found = read().await;
+            if !told {
+                if found.is_none_or(|found| found == seen) {
+                    continue;
+                }
+                tokio::time::sleep(SETTLED).await;
+                let settled = read().await;
+                if settled != found {
+                    continue;
+                }
+                found = settled;
+            }
+            // One that is refused is not read again until it changes.
+            seen = found.unwrap_or(seen);
+            let gateway = self.clone();
+            match tokio::task::spawn_blocking(move || {
+                let reloaded = gateway.reload();
+                reloaded.map(|()| gateway.live().config.digest())
+            })
+            .await
+            {
+                Ok(Ok(digest)) => {
+                    tracing::info!(file = %path.display(), "the configuration has been reloaded");
+                    seen = digest.unwrap_or(seen);
+                }
+                Ok(Err(errors)) => {
+                    for error in &errors {
+                        tracing::error!("{error}");
+                    }
+                    let count = errors.iter().count();
+                    tracing::error!(count, "the new configuration is refused, and the old one serves on");
+                }
+                Err(error) => tracing::error!(%error, "the configuration could not be reloaded"),
+            }
+        }
+    }
+}
+
+/// What differs of what cannot change while the gateway runs.
+fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
+    let differs = [("listen", old.listen != new.listen)];
+    differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+}
+
+/// The signals that ask for a reload.
+struct Hangup(#[cfg(unix)] Option<tokio::signal::unix::Signal>);
+
+impl Hangup {
+    #[cfg(unix)]
+    fn new() -> Self {
+        let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+        Hangup(signal.inspect_err(|error| tracing::warn!(%error, "SIGHUP will not reload")).ok())
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> Self {
+        Hangup()
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        match &mut self.0 {
+            Some(signal) => _ = signal.recv().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        std::future::pending().await
+    }
+}
