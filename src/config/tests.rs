@@ -337,8 +337,6 @@ fn a_route_commits_and_meters_as_the_defaults_say_or_as_it_says_itself() {
 fn what_will_come_is_not_unknown() {
     let later = [
         ("auth = {}", "", "", "1:1: auth"),
-        ("", "api_key = { command = ['pass'], refresh = '5m' }", "", ""),
-        ("", "api_key = [{ env = 'A' }]", "", "5:11: providers.p.api_key: a list of keys is"),
         ("", "", "targets = [{ provider = 'p', price = {} }]", "7:30: routes.'*'.targets[0].price"),
         ("", "", "strategy = 'latency'", "7:12: routes.'*'.strategy: \"latency\" is"),
     ];
@@ -352,10 +350,18 @@ fn what_will_come_is_not_unknown() {
 #[test]
 fn keys_and_their_sources() {
     for (key, column, message) in [
-        ("{}", 1, ": needs exactly one of `env`, `file` and `value`"),
-        ("{ env = 'A', value = 'sk-secret' }", 1, ": needs exactly one of `env`, `file` and `value`"),
+        ("{}", 1, ": needs exactly one of `env`, `file`, `command` and `value`"),
+        ("{ env = 'A', value = 'sk-secret' }", 1, ": needs exactly one of `env`, `file`, `command` and `value`"),
         ("{ emv = 'A' }", 13, ".emv: unknown key; did you mean `env`?"),
-        ("'sk-secret'", 11, ": expected where the key comes from: { env = \"…\" } or { file = \"…\" }, found a string"),
+        ("'sk-secret'", 11, ": expected where the key comes from: { env = \"…\" }, { file = \"…\" } or { command = [\"…\"] }, found a string"),
+        ("{ env = 'AZURE_API_KEY', refresh = '1m' }", 36, ".refresh: goes with `command`; a file is read again when it changes"),
+        ("{ command = [] }", 23, ".command: names no program: the first word is the program, the others are what it is given"),
+        ("{ command = ['false'] }", 23, ".command: the command failed: exit status: 1"),
+        ("{ command = ['true'] }", 23, ".command: the command printed no key"),
+        ("{ command = 'true' }", 23, ".command: expected a list, found a string"),
+        ("[]", 11, ": a list of keys needs at least one"),
+        ("[{ value = 'a' }, { value = 'b' }, { value = 'a' }]", 46, "[2]: the same key stands in this list before"),
+        ("[{ value = 'a' }, { env = 'EMPTY' }]", 37, "[1].env: the environment variable EMPTY is empty"),
         ("{ env = 'sk-secret' }", 19, ".env: is not the name of an environment variable"),
         ("{ env = 'EMPTY' }", 19, ".env: the environment variable EMPTY is empty"),
         ("{ env = 'TWO_LINES' }", 1, ": the key has characters that no HTTP header can carry"),
@@ -641,7 +647,9 @@ fn every_dialect_and_what_is_particular_about_a_server_can_be_said() {
     let providers: Vec<_> = names.filter_map(|target| target.provider()).collect();
     let variants: Vec<_> = providers.iter().map(|provider| provider.variant().name()).collect();
     assert_eq!(variants, ["azure-openai", "compatible", "ollama"]);
-    let headers = providers.iter().map(|provider| provider.credentials().header().map(|(name, _)| name.as_str()));
+    let headers = providers.iter().map(|provider| provider.credentials().header());
+    let headers: Vec<_> = headers.map(|header| header.map(|(name, _)| name.to_string())).collect();
+    let headers = headers.iter().map(Option::as_deref);
     assert_eq!(headers.collect::<Vec<_>>(), [Some("api-key"), Some("authorization"), None]);
     assert!(errors_in("", "variant = 'olama'", "")[0].ends_with("did you mean `ollama`?"));
 }

@@ -14,7 +14,9 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{CircuitAdvice, Credentials, Fault, RequestContext, Target, credentials::PickedKey};
+use crate::{
+    CircuitAdvice, Credentials, Fault, FaultKind, RequestContext, ResponseBody, Target, body::Asker, credentials::PickedKey,
+};
 
 /// Uses the keys of a provider that has [several](Credentials::rotating) in turn: a part of a
 /// [`ProviderLayer`](super::ProviderLayer).
@@ -53,7 +55,7 @@ pub struct Rotate<S> {
 
 impl<S, B> Service<Request<Full<Bytes>>> for Rotate<S>
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible> + Clone,
+    S: Service<Request<Full<Bytes>>, Response = Response<ResponseBody<B>>, Error = Infallible> + Clone,
 {
     type Response = S::Response;
     type Error = Infallible;
@@ -100,7 +102,7 @@ impl<S> Spare<S> {
     }
 
     /// Whether to try again, after that response; the request then has another key.
-    fn goes_on<B>(&mut self, response: &mut Response<B>) -> bool {
+    fn goes_on<B>(&mut self, response: &mut Response<ResponseBody<B>>) -> bool {
         let Some(key) = self.tried.last() else { return false };
         let Some(fault) = response.extensions().get::<Fault>() else {
             key.praise();
@@ -128,15 +130,17 @@ impl<S> Spare<S> {
         }
     }
 
-    /// All keys rest. The circuit is to stay open no longer than the soonest of them does: that this one is bad says nothing
-    /// of the others.
-    fn surface<B>(&self, response: &mut Response<B>) {
+    /// All keys rest. Where another one than the last is fit again long before that, the failure is that the account is busy
+    /// until then: a rejected key says nothing of the others, and must not keep the circuit open for as long as it rests.
+    fn surface<B>(&self, response: &mut Response<ResponseBody<B>>) {
         let soonest = self.credentials().map(Credentials::shortest_rest).unwrap_or_default();
-        let is_last = self.tried.last().is_some_and(|key| key.rest() <= soonest);
-        if let Some(fault) = response.extensions().get::<Fault>().filter(|_| !is_last) {
-            let milder = fault.clone().with_circuit(CircuitAdvice::Failure).with_retry_after(soonest);
-            response.extensions_mut().insert(milder);
+        let last = self.tried.last().map(PickedKey::rest).unwrap_or_default();
+        if last / 2 <= soonest {
+            return;
         }
+        let message = "one of the provider's keys was refused, and the others rest";
+        let busy = Fault::new(FaultKind::RateLimited, message).with_retry_after(soonest);
+        *response = Asker::of(&self.request).failure(busy);
     }
 }
 
@@ -160,9 +164,9 @@ pin_project! {
 
 impl<S, B> Future for RotateFuture<S>
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible>,
+    S: Service<Request<Full<Bytes>>, Response = Response<ResponseBody<B>>, Error = Infallible>,
 {
-    type Output = Result<Response<B>, Infallible>;
+    type Output = Result<Response<ResponseBody<B>>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {

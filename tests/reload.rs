@@ -1,0 +1,203 @@
+//! A new configuration while requests are served: nothing is dropped, what was learnt stays, and a bad one is refused.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // what fails here fails the test
+
+mod harness;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use harness::{QUICK, chat, text};
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use tokio::net::TcpListener;
+use tower_failover::{
+    config::Config,
+    gateway::Gateway,
+    simulated::{SimulatedFault, SimulatedProvider},
+};
+
+/// A gateway that is served with a file of its own until it is dropped.
+struct Reloadable {
+    gateway: Gateway,
+    address: SocketAddr,
+    folder: PathBuf,
+    client: Client<HttpConnector, Full<Bytes>>,
+    tasks: [tokio::task::JoinHandle<()>; 2],
+}
+
+impl Reloadable {
+    async fn start(toml: &str) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("tower-failover-reload-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("gateway.toml"), toml).unwrap();
+        let gateway = Gateway::new(&Config::load(&folder.join("gateway.toml")).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = gateway.clone();
+        let serve = tokio::spawn(async move { serving.serve(listener, std::future::pending()).await.unwrap() });
+        let watch = tokio::spawn(gateway.watch());
+        let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
+        Reloadable { gateway, address, folder, client, tasks: [serve, watch] }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.join("gateway.toml")
+    }
+
+    fn write(&self, toml: &str) {
+        std::fs::write(self.file(), toml).unwrap();
+    }
+
+    /// The head of an answer, and its body to be read.
+    async fn begin(&self, stream: bool) -> (http::response::Parts, hyper::body::Incoming) {
+        let request = Request::post(format!("http://{}/v1/chat/completions", self.address))
+            .header("content-type", "application/json")
+            .body(Full::from(chat(stream)))
+            .unwrap();
+        self.client.request(request).await.unwrap().into_parts()
+    }
+
+    /// Who answers.
+    async fn answerer(&self) -> String {
+        let (parts, body) = self.begin(false).await;
+        let body = body.collect().await.unwrap().to_bytes();
+        if parts.status == 200 { text(&body) } else { parts.status.to_string() }
+    }
+
+    /// Waits until somebody else answers.
+    async fn answered_by(&self, provider: &str) {
+        for _ in 0..100 {
+            if self.answerer().await.starts_with(&format!("[{provider}]")) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{provider} never answers");
+    }
+}
+
+impl Drop for Reloadable {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Routes to these providers, in that order.
+fn to(providers: &[&SimulatedProvider], more: &str) -> String {
+    let mut toml = format!("[defaults]\n{QUICK}\n{more}\n");
+    for provider in providers {
+        let (name, url) = (provider.name(), provider.base_url());
+        toml += &format!("[providers.{name}]\ndialect = \"openai-chat\"\nbase_url = \"{url}\"\n");
+        toml += &format!("api_key = {{ value = \"sk-of-{name}\" }}\n");
+    }
+    let targets: Vec<_> = providers.iter().map(|it| format!("{{ provider = \"{}\" }}", it.name())).collect();
+    toml + &format!("[routes.chat]\ntargets = [{}]\n", targets.join(", "))
+}
+
+#[tokio::test]
+async fn two_hundred_open_streams_outlive_a_reload_and_new_requests_follow_the_new_routes() {
+    const STREAMS: usize = 200;
+    const WORDS: &str = "one two three four five six seven eight nine ten eleven twelve";
+    let slow = SimulatedProvider::builder("slow")
+        .answer(WORDS)
+        .chunks(12)
+        .chunk_delay(Duration::from_millis(400))
+        .start()
+        .await
+        .unwrap();
+    let other = SimulatedProvider::start("other").await.unwrap();
+    let patient = |toml: String| toml.replace("150ms", "20s").replace("300ms", "20s").replace("\"5s\"", "1m");
+    let served = Reloadable::start(&patient(to(&[&slow], ""))).await;
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        streams.push(served.begin(true));
+    }
+    let streams = futures_util::future::join_all(streams).await;
+    assert!(streams.iter().all(|(parts, _)| parts.status == 200));
+    let reading: Vec<_> =
+        streams.into_iter().map(|(_, body)| tokio::spawn(async { body.collect().await.map(|body| body.to_bytes()) })).collect();
+
+    served.write(&patient(to(&[&other], "")));
+    served.gateway.reload().unwrap();
+    assert!(served.answerer().await.starts_with("[other]"));
+    let open = reading.iter().filter(|task| !task.is_finished()).count();
+    assert_eq!(open, STREAMS, "all streams are open while the routes change");
+    for task in reading {
+        // `text` looks for the stream's end too.
+        assert!(text(&task.await.unwrap().unwrap()).ends_with(WORDS));
+    }
+    assert_eq!((slow.request_count(), slow.aborted_count()), (STREAMS as u64, 0));
+}
+
+#[tokio::test]
+async fn a_changed_file_is_reloaded_and_a_bad_one_refused() {
+    let (a, b) = (SimulatedProvider::start("a").await.unwrap(), SimulatedProvider::start("b").await.unwrap());
+    let served = Reloadable::start(&to(&[&a], "")).await;
+    assert!(served.answerer().await.starts_with("[a]"));
+    served.write(&to(&[&b], "retri = 1"));
+    let errors = served.gateway.reload().unwrap_err();
+    assert!(errors.to_string().contains("defaults.retri: unknown key"), "{errors}");
+    // The watcher saw it too, and left it.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(served.answerer().await.starts_with("[a]"));
+    // Swapped as a whole, as editors and configuration maps do it.
+    std::fs::write(served.folder.join("next"), to(&[&b], "")).unwrap();
+    std::fs::rename(served.folder.join("next"), served.file()).unwrap();
+    served.answered_by("b").await;
+}
+
+#[tokio::test]
+async fn what_was_learnt_outlives_a_reload() {
+    let (a, b) = (SimulatedProvider::start("a").await.unwrap(), SimulatedProvider::start("b").await.unwrap());
+    let breaker = |failures| format!("breaker = {{ failures = {failures}, open = \"20s\" }}");
+    let served = Reloadable::start(&to(&[&a, &b], &breaker(1))).await;
+    a.set_fault(SimulatedFault::ServerError);
+    assert!(served.answerer().await.starts_with("[b]"));
+    let asked = a.request_count();
+    a.set_fault(SimulatedFault::None);
+    // The same circuits, and then others in the same state.
+    for failures in [1, 2] {
+        served.write(&to(&[&a, &b], &breaker(failures)));
+        served.gateway.reload().unwrap();
+        assert!(served.answerer().await.starts_with("[b]"), "the circuit of `a` is still open");
+    }
+    assert_eq!(a.request_count(), asked);
+}
+
+#[tokio::test]
+async fn keys_that_stay_keep_their_rest_and_one_that_changes_is_tried_at_once() {
+    let provider = SimulatedProvider::builder("a").require_key("sk-good").start().await.unwrap();
+    let with = |keys: &str| to(&[&provider], "").replace("{ value = \"sk-of-a\" }", keys);
+    let served = Reloadable::start(&with("[{ value = \"sk-bad\" }, { value = \"sk-worse\" }]")).await;
+    assert_eq!(served.answerer().await, "502 Bad Gateway");
+    assert_eq!(provider.request_count(), 2);
+    let same = with("[{ value = \"sk-bad\" }, { value = \"sk-worse\" }]") + "# a remark\n";
+    served.write(&same);
+    served.gateway.reload().unwrap();
+    assert_ne!(served.answerer().await, "200 OK");
+    assert_eq!(provider.request_count(), 2, "the circuit is open");
+    served.write(&with("[{ value = \"sk-bad\" }, { value = \"sk-good\" }]"));
+    served.gateway.reload().unwrap();
+    assert!(served.answerer().await.starts_with("[a]"));
+}
+
+#[test]
+fn a_configuration_of_no_file_has_nothing_to_reload() {
+    let toml = "[providers.p]\ndialect='openai-chat'\nbase_url='http://h'\n[routes.r]\ntargets=[{provider='p'}]";
+    let config = Config::from_toml(toml, Path::new("x.toml"), &|_| None).unwrap();
+    assert!(config.reload().is_none() && config.file().is_none());
+    Gateway::new(&config).reload().unwrap();
+}
