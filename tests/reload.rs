@@ -119,7 +119,7 @@ async fn two_hundred_open_streams_outlive_a_reload_and_new_requests_follow_the_n
         .await
         .unwrap();
     let other = SimulatedProvider::start("other").await.unwrap();
-    let patient = |toml: String| toml.replace("150ms", "20s").replace("300ms", "20s").replace("\"5s\"", "1m");
+    let patient = |toml: String| toml.replace("150ms", "20s").replace("300ms", "20s").replace("5s", "1m");
     let served = Reloadable::start(&patient(to(&[&slow], ""))).await;
     let mut streams = Vec::new();
     for _ in 0..STREAMS {

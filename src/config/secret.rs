@@ -243,14 +243,13 @@ impl Invocation {
             }
         };
         let text = match (status, told) {
+            // It may have been ended by that nobody read on.
+            (_, Ok(Ok(text))) if text.len() as u64 > LONGEST_KEY => return Err("printed more than a key".into()),
             (Some(status), Ok(Ok(text))) if status.success() => text,
             (Some(status), _) if !status.success() => return Err(format!("failed: {status}")),
             (Some(_), Ok(Err(error))) => return Err(format!("cannot be read: {error}")),
             _ => return Err(format!("did not end within {COMMAND_PATIENCE:?}")),
         };
-        if text.len() as u64 > LONGEST_KEY {
-            return Err("printed more than a key".into());
-        }
         let key = std::str::from_utf8(&text).map_err(|_| "printed what is not UTF-8".to_owned())?;
         match key.trim() {
             "" => Err("printed no key".into()),

@@ -354,7 +354,7 @@ fn keys_and_their_sources() {
         ("{ env = 'A', value = 'sk-secret' }", 1, ": needs exactly one of `env`, `file`, `command` and `value`"),
         ("{ emv = 'A' }", 13, ".emv: unknown key; did you mean `env`?"),
         ("'sk-secret'", 11, ": expected where the key comes from: { env = \"…\" }, { file = \"…\" } or { command = [\"…\"] }, found a string"),
-        ("{ env = 'AZURE_API_KEY', refresh = '1m' }", 36, ".refresh: goes with `command`; a file is read again when it changes"),
+        ("{ env = 'AZURE_API_KEY', refresh = '1m' }", 46, ".refresh: goes with `command`; a file is read again when it changes"),
         ("{ command = [] }", 23, ".command: names no program: the first word is the program, the others are what it is given"),
         ("{ command = ['false'] }", 23, ".command: the command failed: exit status: 1"),
         ("{ command = ['true'] }", 23, ".command: the command printed no key"),
