@@ -63,7 +63,7 @@ impl Serve {
         let stop = stop_signal()?;
         let (gateway, listen) = match &self.config {
             Some(file) => {
-                let config = Config::load(file)?;
+                let config = Config::load(file).map_err(|errors| errors.report(std::io::stderr().is_terminal()))?;
                 config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 (Gateway::new(&config), config.listen)
             }
@@ -78,8 +78,8 @@ impl Serve {
         }
         let listener =
             TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
-        println!("{}", gateway.banner(listener.local_addr()?));
         tokio::spawn(gateway.watch());
+        println!("{}", gateway.banner(listener.local_addr()?));
         gateway.serve(listener, stop).await?;
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! What is wrong with a file: every mistake at once, each with its place.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, ops::Range, path::Path, sync::Arc};
+
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 
 /// One mistake in a configuration file. It never holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,6 +10,8 @@ pub struct ConfigError {
     pub(super) file: Arc<Path>,
     /// Line and column, where the mistake has a place in the text.
     pub(super) position: Option<(usize, usize)>,
+    /// The bytes of the text that it is about.
+    pub(super) span: Option<Range<usize>>,
     pub(super) key: String,
     pub(super) message: String,
     pub(super) suggestion: Option<String>,
@@ -73,25 +77,61 @@ impl std::error::Error for ConfigError {}
 
 /// Everything that is wrong with a configuration file, in the order of the file; never empty.
 ///
-/// `Display` gives each mistake its own line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigErrors(Vec<ConfigError>);
+/// `Display` gives each mistake its own line; [`report`](Self::report) shows the lines of the file too.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConfigErrors {
+    errors: Vec<ConfigError>,
+    /// The text of the file, with its secrets masked.
+    text: Arc<str>,
+}
 
 impl ConfigErrors {
-    /// `None` where nothing is wrong.
-    pub(super) fn new(mut errors: Vec<ConfigError>) -> Option<Self> {
+    /// `None` where nothing is wrong. `masked` is the text without its secrets.
+    pub(super) fn new(mut errors: Vec<ConfigError>, masked: String) -> Option<Self> {
         errors.sort_by_key(|error| error.position);
-        if errors.is_empty() { None } else { Some(ConfigErrors(errors)) }
+        if errors.is_empty() { None } else { Some(ConfigErrors { errors, text: masked.into() }) }
     }
 
     /// A file of which nothing could be used.
     pub(super) fn unusable(file: &Path, position: Option<(usize, usize)>, message: String) -> Self {
-        ConfigErrors(vec![ConfigError { file: file.into(), position, key: String::new(), message, suggestion: None }])
+        let (key, suggestion, span) = Default::default();
+        let errors = vec![ConfigError { file: file.into(), position, span, key, message, suggestion }];
+        ConfigErrors { errors, text: Arc::default() }
+    }
+
+    /// Every mistake with the line of the file that it is in, for people to read in a terminal; in colours, if that terminal
+    /// has them. Secrets in those lines are masked.
+    #[must_use]
+    pub fn report(&self, colour: bool) -> String {
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        let mut report = String::new();
+        for error in &self.errors {
+            let path = error.file.display().to_string();
+            let key = if error.key.is_empty() { String::new() } else { format!("{}: ", error.key) };
+            let title = Level::ERROR.primary_title(format!("{key}{}", error.message));
+            let mut group = match (&error.span, error.position) {
+                (Some(span), Some(_)) => {
+                    let mark = AnnotationKind::Primary.span(first_line(&self.text, span));
+                    title.element(Snippet::source(&*self.text).path(path).annotation(mark))
+                }
+                (_, Some((line, column))) => title.element(Origin::path(path).line(line).char_column(column)),
+                (_, None) => title.element(Origin::path(path)),
+            };
+            if let Some(suggestion) = &error.suggestion {
+                group = group.element(Level::HELP.message(format!("did you mean `{suggestion}`?")));
+            }
+            report.push_str(&renderer.render(&[group]));
+            report.push_str("\n\n");
+        }
+        let (count, file) = (self.errors.len(), self.errors.first().map(|error| error.file.display()));
+        let mistakes = if count == 1 { "mistake" } else { "mistakes" };
+        // Never empty, so that there is a file.
+        report + &file.map(|file| format!("{file} has {count} {mistakes}")).unwrap_or_default()
     }
 
     /// The mistakes.
     pub fn iter(&self) -> std::slice::Iter<'_, ConfigError> {
-        self.0.iter()
+        self.errors.iter()
     }
 }
 
@@ -104,9 +144,23 @@ impl<'a> IntoIterator for &'a ConfigErrors {
     }
 }
 
+/// Of what is marked, the part in its first line: a table goes on for many.
+fn first_line(text: &str, span: &Range<usize>) -> Range<usize> {
+    let start = span.start.min(text.len());
+    let end = span.end.clamp(start, text.len());
+    let marked = text.get(start..end).unwrap_or_default();
+    start..start + marked.find(['\r', '\n']).unwrap_or(marked.len())
+}
+
+impl fmt::Debug for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ConfigErrors").field(&self.errors).finish()
+    }
+}
+
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.0.iter().enumerate() {
+        for (index, error) in self.errors.iter().enumerate() {
             write!(f, "{}{error}", if index == 0 { "" } else { "\n" })?;
         }
         Ok(())

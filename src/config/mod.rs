@@ -36,6 +36,7 @@
 
 mod breaker;
 mod error;
+mod mask;
 mod pattern;
 mod policy;
 mod provider;
@@ -204,7 +205,7 @@ impl Config {
         let reader = Reader::new(text, origin, environment).after(previous);
         let config = reader.root().map(read);
         let (errors, warnings) = reader.into_findings();
-        match (ConfigErrors::new(errors), config) {
+        match (errors, config) {
             (None, Some(config)) => Ok(Config { warnings, ..config }),
             (Some(errors), _) => Err(errors),
             (None, None) => Err(ConfigErrors::unusable(origin, None, "is not TOML".into())),

@@ -3,7 +3,7 @@
 //! Each key is taken by its name; what is left over when a table is [finished](Table::finish) is unknown. A value
 //! that cannot be used is reported and then treated as absent, so that reading goes on and finds the next mistake.
 
-use std::{borrow::Cow, cell::RefCell, fmt::Display, path::{Path, PathBuf}, sync::Arc, time::Duration};
+use std::{borrow::Cow, cell::RefCell, fmt::Display, ops::Range, path::{Path, PathBuf}, sync::Arc, time::Duration};
 
 use toml::{
     Spanned,
@@ -12,7 +12,8 @@ use toml::{
 
 use super::{
     Config,
-    error::{ConfigError, position},
+    error::{ConfigError, ConfigErrors, position},
+    mask::masked,
     value::Value,
 };
 use crate::Credentials;
@@ -24,14 +25,16 @@ pub(super) struct Reader<'a> {
     environment: &'a dyn Fn(&str) -> Option<String>,
     errors: RefCell<Vec<ConfigError>>,
     warnings: RefCell<Vec<String>>,
+    /// The text without its secrets, to be shown.
+    masked: RefCell<String>,
     /// The configuration that is to be replaced, if there is one.
     previous: Option<&'a Config>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(text: &'a str, origin: &Path, environment: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        let (errors, warnings) = Default::default();
-        Reader { text, origin: origin.into(), environment, errors, warnings, previous: None }
+        let (errors, warnings, masked) = Default::default();
+        Reader { text, origin: origin.into(), environment, errors, warnings, masked, previous: None }
     }
 
     /// Says which configuration this one is to replace.
@@ -47,14 +50,21 @@ impl<'a> Reader<'a> {
     /// The file's outermost table. Where the text is not TOML, its first mistake is reported: those that follow are
     /// mostly its consequences.
     pub(super) fn root(&'a self) -> Option<Table<'a>> {
-        let root = Spot { reader: self, key: String::new(), at: 0 };
+        let root = Spot { reader: self, key: String::new(), at: 0..0 };
         let (table, mistakes) = DeTable::parse_recoverable(self.text);
-        let start = |mistake: &toml::de::Error| mistake.span().map_or(self.text.len(), |span| span.start);
+        let end = self.text.len();
+        let place = |mistake: &toml::de::Error| mistake.span().unwrap_or(end..end);
         // Of several at one place, the last is the most precise. Only its message is told: its `Display` quotes the
         // line, which may hold a key.
-        match mistakes.iter().rev().min_by_key(|mistake| start(mistake)) {
-            None => Some(Table::new(root, table.into_inner())),
-            Some(first) => root.at(start(first)).fail(first.message()),
+        match mistakes.iter().rev().min_by_key(|mistake| place(mistake).start) {
+            None => {
+                self.masked.replace(masked(self.text, Some(table.get_ref())));
+                Some(Table::new(root, table.into_inner()))
+            }
+            Some(first) => {
+                self.masked.replace(masked(self.text, None));
+                root.at(place(first)).fail(first.message())
+            }
         }
     }
 
@@ -69,8 +79,9 @@ impl<'a> Reader<'a> {
     }
 
     /// What was wrong, and what was doubtful.
-    pub(super) fn into_findings(self) -> (Vec<ConfigError>, Vec<String>) {
-        (self.errors.into_inner(), self.warnings.into_inner())
+    pub(super) fn into_findings(self) -> (Option<ConfigErrors>, Vec<String>) {
+        let errors = ConfigErrors::new(self.errors.into_inner(), self.masked.into_inner());
+        (errors, self.warnings.into_inner())
     }
 }
 
@@ -79,7 +90,7 @@ impl<'a> Reader<'a> {
 pub(super) struct Spot<'r> {
     reader: &'r Reader<'r>,
     key: String,
-    at: usize,
+    at: Range<usize>,
 }
 
 impl<'r> Spot<'r> {
@@ -111,7 +122,8 @@ impl<'r> Spot<'r> {
     fn push(&self, message: impl Display, suggestion: Option<String>) {
         self.reader.errors.borrow_mut().push(ConfigError {
             file: self.reader.origin.clone(),
-            position: Some(position(self.reader.text.as_bytes(), self.at)),
+            position: Some(position(self.reader.text.as_bytes(), self.at.start)),
+            span: Some(self.at.clone()),
             key: self.key.clone(),
             message: message.to_string(),
             suggestion,
@@ -120,7 +132,7 @@ impl<'r> Spot<'r> {
 
     /// Notes something that works and should not stay.
     pub(super) fn warn(&self, message: impl Display) {
-        let (line, column) = position(self.reader.text.as_bytes(), self.at);
+        let (line, column) = position(self.reader.text.as_bytes(), self.at.start);
         let warning = format!("{}:{line}:{column}: {}: {message}", self.reader.origin.display(), self.key);
         self.reader.warnings.borrow_mut().push(warning);
     }
@@ -130,18 +142,18 @@ impl<'r> Spot<'r> {
     }
 
     /// The spot of a key of this table.
-    fn member(&self, name: &str, at: usize) -> Spot<'r> {
+    fn member(&self, name: &str, at: Range<usize>) -> Spot<'r> {
         let key = if self.key.is_empty() { name.to_owned() } else { format!("{}.{name}", self.key) };
         Spot { reader: self.reader, key, at }
     }
 
     /// The spot of an element of this array.
-    pub(super) fn element(&self, index: usize, at: usize) -> Spot<'r> {
+    pub(super) fn element(&self, index: usize, at: Range<usize>) -> Spot<'r> {
         Spot { reader: self.reader, key: format!("{}[{index}]", self.key), at }
     }
 
     /// The same key, at another place in the file.
-    fn at(self, at: usize) -> Spot<'r> {
+    fn at(self, at: Range<usize>) -> Spot<'r> {
         Spot { at, ..self }
     }
 }
@@ -166,7 +178,7 @@ impl<'r> Field<'r> {
         // A table may be spread over the file; its key is where to look for it.
         let spot = match self.value.get_ref() {
             DeValue::Table(_) => self.spot,
-            _ => self.spot.at(self.value.span().start),
+            _ => self.spot.at(self.value.span()),
         };
         Value::new(spot, self.value.into_inner())
     }
@@ -179,11 +191,11 @@ impl<'r> Table<'r> {
             .map(|(name, value)| {
                 // With the quotes that it is written with, so that one finds it.
                 let written = spot.reader.text.get(name.span()).unwrap_or(name.get_ref());
-                let spot = spot.member(written, name.span().start);
+                let spot = spot.member(written, name.span());
                 Field { name: name.into_inner(), spot, value }
             })
             .collect();
-        fields.sort_by_key(|field| field.spot.at);
+        fields.sort_by_key(|field| field.spot.at.start);
         Table { spot, fields, taken: Vec::new() }
     }
 
@@ -207,7 +219,7 @@ impl<'r> Table<'r> {
     pub(super) fn take_required(&mut self, name: &'static str) -> Option<Value<'r>> {
         let value = self.take(name);
         if value.is_none() {
-            self.spot.member(name, self.spot.at).report("is missing");
+            self.spot.member(name, self.spot.at.clone()).report("is missing");
         }
         value
     }

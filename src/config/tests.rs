@@ -579,7 +579,7 @@ fn no_mutation_of_a_file_panics_or_shows_a_secret() {
         let text = mutated.concat();
         let shown = match read(&text) {
             Ok(config) => format!("{config:?}"),
-            Err(errors) => format!("{errors}{errors:?}"),
+            Err(errors) => format!("{errors}{errors:?}{}{}", errors.report(false), errors.report(true)),
         };
         // Where a mutation makes a name or a tag of the secret, it is shown.
         let is_still_one = text.matches("sk-secret").count() == 1 && text.contains("value = \"sk-secret-in-the-file\"");

@@ -160,7 +160,7 @@ impl<'r> Value<'r> {
         let elements = array
             .into_iter()
             .enumerate()
-            .map(|(index, element)| Value::new(self.spot.element(index, element.span().start), element.into_inner()));
+            .map(|(index, element)| Value::new(self.spot.element(index, element.span()), element.into_inner()));
         Some(elements.collect())
     }
 

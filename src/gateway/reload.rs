@@ -61,15 +61,16 @@ impl Gateway {
         let gateway = self.clone();
         let live = gateway.live();
         let file = live.config.file().map(Into::into).zip(live.config.digest());
+        // At once where that is possible: a SIGHUP that nobody waits for ends the process.
+        let hangup = file.as_ref().and_then(|_| tokio::runtime::Handle::try_current().ok()).map(|_| Hangup::new());
         async move {
             if let Some((path, digest)) = file {
-                gateway.watch_file(path, digest).await;
+                gateway.watch_file(path, digest, hangup.unwrap_or_else(Hangup::new)).await;
             }
         }
     }
 
-    async fn watch_file(&self, path: Box<Path>, mut seen: u64) {
-        let mut hangup = Hangup::new();
+    async fn watch_file(&self, path: Box<Path>, mut seen: u64, mut hangup: Hangup) {
         // Compared by what is in it: a file that is swapped, as Kubernetes does it, may keep its time and its size.
         let read = || async { tokio::fs::read(&path).await.ok().map(|text| config::digest(&text)) };
         loop {
