@@ -18,11 +18,12 @@ use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_failover::{
-    CredentialSource, Credentials, Dialect, Fault, FaultKind, FailoverStack, FetchedKey, KeyHeader, Provider, ResponseBody,
-    Route, Target, retry::RetryLayer, simulated::SimulatedProvider,
+    CredentialSource, Credentials, Dialect, FailoverStack, Fault, FaultKind, FetchedKey, KeyHeader, Provider,
+    ResponseBody, Route, Target, retry::RetryLayer, simulated::SimulatedProvider,
 };
 
-const ANSWER: &str = r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"hello"},"finish_reason":"stop"}]}"#;
+const ANSWER: &str =
+    r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"hello"},"finish_reason":"stop"}]}"#;
 
 /// What a provider does with each key, and which it was shown.
 #[derive(Clone, Default)]
@@ -40,7 +41,8 @@ impl Account {
     fn client(&self) -> BoxCloneSyncService<Request<Full<Bytes>>, Response<Full<Bytes>>, Infallible> {
         let account = self.clone();
         BoxCloneSyncService::new(service_fn(move |request: Request<Full<Bytes>>| {
-            let key = request.headers()[header::AUTHORIZATION].to_str().unwrap().strip_prefix("Bearer ").unwrap().to_owned();
+            let key =
+                request.headers()[header::AUTHORIZATION].to_str().unwrap().strip_prefix("Bearer ").unwrap().to_owned();
             let (status, retry_after) = account.answers.lock().unwrap().get(&*key).copied().unwrap_or((200, None));
             account.seen.lock().unwrap().push(key.clone());
             let body = match status {

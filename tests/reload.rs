@@ -127,8 +127,10 @@ async fn two_hundred_open_streams_outlive_a_reload_and_new_requests_follow_the_n
     }
     let streams = futures_util::future::join_all(streams).await;
     assert!(streams.iter().all(|(parts, _)| parts.status == 200));
-    let reading: Vec<_> =
-        streams.into_iter().map(|(_, body)| tokio::spawn(async { body.collect().await.map(|body| body.to_bytes()) })).collect();
+    let reading: Vec<_> = streams
+        .into_iter()
+        .map(|(_, body)| tokio::spawn(async { body.collect().await.map(|body| body.to_bytes()) }))
+        .collect();
 
     served.write(&patient(to(&[&other], "")));
     served.gateway.reload().unwrap();

@@ -24,7 +24,8 @@ pub(super) fn masked(text: &str, table: Option<&DeTable<'_>>) -> String {
     let mut bytes = text.as_bytes().to_vec();
     for byte in secrets.into_iter().filter(|span| span.end <= text.len()).flatten() {
         // What has a place in TOML's grammar keeps it, so that one finds the mistake.
-        if !matches!(bytes[byte], b'"' | b'\'' | b'\n' | b'\r' | b' ' | b'[' | b']' | b'{' | b'}' | b',' | b'=' | b'#') {
+        if !matches!(bytes[byte], b'"' | b'\'' | b'\n' | b'\r' | b' ' | b'[' | b']' | b'{' | b'}' | b',' | b'=' | b'#')
+        {
             bytes[byte] = MASK;
         }
     }
@@ -56,7 +57,9 @@ fn holds_secrets(name: &str) -> bool {
 /// What says where a secret comes from, and is none.
 fn is_harmless(name: &str, value: &DeValue<'_>) -> bool {
     match (name, value.as_str()) {
-        ("env", Some(text)) => text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_'),
+        ("env", Some(text)) => {
+            text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+        }
         ("refresh" | "file", _) => true,
         _ => false,
     }
@@ -109,7 +112,10 @@ mod tests {
             ("apikey = [{ valeu = 'geheim' }]", "apikey = [{ valeu = '******' }]"),
             ("api_key = { env = 'OPENAI_API_KEY' }", "api_key = { env = 'OPENAI_API_KEY' }"),
             ("api_key = { env = 'geheim-1' }", "api_key = { env = '********' }"),
-            ("api_key = { file = 'k', command = ['a', 'geheim'] }", "api_key = { file = 'k', command = ['*', '******'] }"),
+            (
+                "api_key = { file = 'k', command = ['a', 'geheim'] }",
+                "api_key = { file = 'k', command = ['*', '******'] }",
+            ),
             ("api_key = 123456", "api_key = ******"),
             ("key_header = 'x-api-key'\ntokens_per_minute = 7", "key_header = 'x-api-key'\ntokens_per_minute = 7"),
             ("base_url = 'sk-abcdefghijklm' # AIzaSyAbcdefgh.", "base_url = '****************' # ***************"),

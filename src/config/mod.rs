@@ -41,6 +41,7 @@ mod pattern;
 mod policy;
 mod provider;
 mod reader;
+mod reference;
 mod route;
 mod secret;
 mod stack;
@@ -61,6 +62,7 @@ pub use self::{
     error::{ConfigError, ConfigErrors},
     pattern::Routes,
     policy::{Policy, RetrySettings, StreamRecovery, TimeoutSettings},
+    reference::{json_schema, reference},
     route::RouteConfig,
     stack::Shared,
     strategy::{Choice, HedgeSettings, StrategyName},

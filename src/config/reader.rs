@@ -3,7 +3,17 @@
 //! Each key is taken by its name; what is left over when a table is [finished](Table::finish) is unknown. A value
 //! that cannot be used is reported and then treated as absent, so that reading goes on and finds the next mistake.
 
-use std::{borrow::Cow, cell::RefCell, fmt::Display, ops::Range, path::{Path, PathBuf}, sync::Arc, time::Duration};
+#[cfg(test)]
+use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    fmt::Display,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use toml::{
     Spanned,
@@ -27,6 +37,9 @@ pub(super) struct Reader<'a> {
     warnings: RefCell<Vec<String>>,
     /// The text without its secrets, to be shown.
     masked: RefCell<String>,
+    /// Which keys each table was asked for.
+    #[cfg(test)]
+    known: RefCell<BTreeMap<String, BTreeSet<&'static str>>>,
     /// The configuration that is to be replaced, if there is one.
     previous: Option<&'a Config>,
 }
@@ -34,7 +47,17 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     pub(super) fn new(text: &'a str, origin: &Path, environment: &'a dyn Fn(&str) -> Option<String>) -> Self {
         let (errors, warnings, masked) = Default::default();
-        Reader { text, origin: origin.into(), environment, errors, warnings, masked, previous: None }
+        Reader {
+            text,
+            origin: origin.into(),
+            environment,
+            errors,
+            warnings,
+            masked,
+            previous: None,
+            #[cfg(test)]
+            known: RefCell::default(),
+        }
     }
 
     /// Says which configuration this one is to replace.
@@ -71,6 +94,12 @@ impl<'a> Reader<'a> {
     /// The variable of that name.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
         (self.environment)(name)
+    }
+
+    /// Which keys each table was asked for, by the table's own.
+    #[cfg(test)]
+    pub(super) fn known(&self) -> BTreeMap<String, BTreeSet<&'static str>> {
+        self.known.borrow().clone()
     }
 
     /// Where a file is that the configuration names; a relative path starts where the configuration stands.
@@ -295,6 +324,11 @@ impl<'r> Table<'r> {
 
     /// Reports every key that nobody has taken.
     pub(super) fn finish(self) {
+        #[cfg(test)]
+        {
+            let names = self.taken.iter().map(|(name, _)| *name);
+            self.spot.reader.known.borrow_mut().entry(self.spot.key.clone()).or_default().extend(names);
+        }
         for field in &self.fields {
             field.spot.report_unknown("unknown key", &field.name, self.taken.iter().map(|(name, _)| *name));
         }

@@ -8,10 +8,7 @@ use std::{
     time::Duration,
 };
 
-use secrecy::{
-    ExposeSecret, SecretString,
-    zeroize::Zeroizing,
-};
+use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep},
@@ -126,8 +123,7 @@ fn from_command(value: Value<'_>, refresh: Duration) -> Option<NewKey> {
     let spot = value.spot().clone();
     let words = value.array()?;
     let count = words.len();
-    let words: Vec<Box<str>> =
-        words.iter().filter_map(|word| word.string_or_empty().map(Into::into)).collect();
+    let words: Vec<Box<str>> = words.iter().filter_map(|word| word.string_or_empty().map(Into::into)).collect();
     if words.len() < count {
         return None; // reported
     }

@@ -33,7 +33,9 @@ impl Config {
     pub fn shared_after(&self, before: &Shared) -> Shared {
         Shared {
             circuits: before.circuits.with_rules(self.circuit_rules()),
-            limits: before.limits.with_providers(self.provider_limits.iter().map(|(name, most)| (name.as_str(), *most))),
+            limits: before
+                .limits
+                .with_providers(self.provider_limits.iter().map(|(name, most)| (name.as_str(), *most))),
             ..before.clone()
         }
     }

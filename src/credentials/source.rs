@@ -120,7 +120,11 @@ async fn keep_fresh(ring: &Weak<Ring>) {
             Err(problem) => {
                 // Once: a source that is asked every few seconds would otherwise fill the log.
                 if due.told.as_ref() != Some(&problem) {
-                    tracing::warn!(source = source.describe(), problem, "a key cannot be renewed; the old one is used on");
+                    tracing::warn!(
+                        source = source.describe(),
+                        problem,
+                        "a key cannot be renewed; the old one is used on"
+                    );
                     due.told = Some(problem);
                 }
             }

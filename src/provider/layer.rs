@@ -4,7 +4,10 @@ use tower_layer::Layer;
 
 use crate::{
     RateLimitsRegistry,
-    provider::{Commit, Dispatch, DispatchLayer, FaultRules, Rotate, RotateLayer, StreamGuard, StreamGuardLayer, Translate, TranslateLayer},
+    provider::{
+        Commit, Dispatch, DispatchLayer, FaultRules, Rotate, RotateLayer, StreamGuard, StreamGuardLayer, Translate,
+        TranslateLayer,
+    },
 };
 
 /// Speaks to a provider: see the [module](crate::provider).

@@ -15,7 +15,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    CircuitAdvice, Credentials, Fault, FaultKind, RequestContext, ResponseBody, Target, body::Asker, credentials::PickedKey,
+    CircuitAdvice, Credentials, Fault, FaultKind, RequestContext, ResponseBody, Target, body::Asker,
+    credentials::PickedKey,
 };
 
 /// Uses the keys of a provider that has [several](Credentials::rotating) in turn: a part of a

@@ -1,0 +1,448 @@
+//! The rows of the table.
+
+use super::{
+    Key, Kind, Presence,
+    Presence::{Default, Optional, Required},
+    Section,
+};
+use crate::{Dialect, FaultKind, Variant};
+
+const fn key(name: &'static str, kind: Kind, presence: Presence, about: &'static str) -> Key {
+    Key { name, kind, presence, about }
+}
+
+fn dialects() -> Vec<&'static str> {
+    Dialect::ALL.iter().map(|dialect| dialect.name()).collect()
+}
+
+fn variants() -> Vec<&'static str> {
+    Variant::names().collect()
+}
+
+fn faults() -> Vec<&'static str> {
+    FaultKind::ALL.iter().map(|kind| kind.name()).collect()
+}
+
+pub(super) static ROOT: Section = Section {
+    path: "the file",
+    about: "What stands at its beginning, before the first table, and the tables that there are.",
+    groups: &[&[
+        key(
+            "listen",
+            Kind::Address,
+            Default("\"127.0.0.1:8080\""),
+            "Where the gateway listens. An address that others can reach needs `[auth]`.",
+        ),
+        key("auth", Kind::Table(&AUTH), Optional("anyone who reaches it"), "Who may call."),
+        key(
+            "limits",
+            Kind::Table(&LIMITS),
+            Optional("the defaults of its keys"),
+            "What clients may send, and how slowly.",
+        ),
+        key("tls", Kind::Table(&TLS), Optional("plain HTTP"), "Serves HTTPS."),
+        key("log", Kind::Table(&LOG), Optional("the defaults of its keys"), "What the gateway writes."),
+        key("providers", Kind::Named(&PROVIDER), Required, "Accounts at providers, by names of your choosing."),
+        key(
+            "defaults",
+            Kind::Table(&DEFAULTS),
+            Optional("the defaults of its keys"),
+            "What holds for every route that does not say otherwise.",
+        ),
+        key(
+            "routes",
+            Kind::Named(&ROUTE),
+            Required,
+            "Which targets serve which model: by the name that clients send; `\"fb-*\"` is a pattern, `\"*\"` matches the rest. \
+             The exact name beats a pattern, and a longer pattern a shorter one.",
+        ),
+    ]],
+    one_of: &[],
+};
+
+static AUTH: Section = Section {
+    path: "[auth]",
+    about: "Clients send their key as `Authorization: Bearer`, `x-api-key`, `x-goog-api-key`, `api-key` or `?key=`.",
+    groups: &[&[
+        key("keys", Kind::Tables(&CLIENT_KEY), Required, "The keys of clients."),
+        key(
+            "admin_keys",
+            Kind::Tables(&CLIENT_KEY),
+            Optional("`keys` do"),
+            "The keys for `/metrics`, `/status.json`, the status page and actions on targets.",
+        ),
+    ]],
+    one_of: &[],
+};
+
+static CLIENT_KEY: Section = Section {
+    path: "[[auth.keys]]",
+    about: "A key that clients may use, and what they may with it.",
+    groups: &[&[
+        key("env", Kind::Text, Optional("–"), "The environment variable that holds the key."),
+        key("file", Kind::File, Optional("–"), "The file that holds the key."),
+        key(
+            "sha256",
+            Kind::Text,
+            Optional("–"),
+            "The SHA-256 of the key, in 64 hexadecimal digits: the key itself is nowhere here.",
+        ),
+        key("value", Kind::Text, Optional("–"), "The key itself: for tests only, and warned of."),
+        key("name", Kind::Text, Optional("none"), "What logs and metrics call whoever uses it."),
+        key("routes", Kind::Texts, Optional("all"), "The routes that it is for: their names, or patterns of names."),
+        key("requests_per_minute", Kind::Count, Optional("no limit"), "How many requests a minute it is good for."),
+        key("tokens_per_minute", Kind::Count, Optional("no limit"), "How many tokens a minute it is good for."),
+        key("max_concurrency", Kind::Count, Optional("no limit"), "How many requests at a time it is good for."),
+    ]],
+    one_of: &["env", "file", "sha256", "value"],
+};
+
+static LIMITS: Section = Section {
+    path: "[limits]",
+    about: "Bounds on what clients send.",
+    groups: &[&[
+        key(
+            "max_body",
+            Kind::Size,
+            Default("\"32MiB\""),
+            "The longest body of a request; a longer one is a 413 at once.",
+        ),
+        key("max_headers", Kind::Size, Default("\"64KiB\""), "The most that the headers of a request may be in all."),
+        key("max_connections", Kind::Count, Default("10000"), "How many connections there may be at once."),
+        key("max_requests", Kind::Count, Default("10000"), "How many requests there may be at once."),
+        key(
+            "header_timeout",
+            Kind::Duration,
+            Default("\"10s\""),
+            "How long the headers of a request may take to come.",
+        ),
+        key("body_timeout", Kind::Duration, Default("\"60s\""), "How long the body of a request may take to come."),
+        key("write_timeout", Kind::Duration, Default("\"60s\""), "How long a client may take none of its answer."),
+    ]],
+    one_of: &[],
+};
+
+static TLS: Section = Section {
+    path: "[tls]",
+    about: "The certificate with which the gateway serves HTTPS.",
+    groups: &[&[
+        key("certificate", Kind::File, Required, "The certificate and those between it and its root, in PEM."),
+        key("key", Kind::File, Required, "Its private key, in PEM."),
+    ]],
+    one_of: &[],
+};
+
+static LOG: Section = Section {
+    path: "[log]",
+    about: "How the gateway writes its log; what it writes is the environment variable `RUST_LOG`.",
+    groups: &[&[key(
+        "format",
+        Kind::Choice(|| vec!["human", "json"]),
+        Default("\"human\""),
+        "For people, or one JSON object a line.",
+    )]],
+    one_of: &[],
+};
+
+static PROVIDER: Section = Section {
+    path: "[providers.NAME]",
+    about: "An account at a provider. Its name begins the names of its targets: `openai/gpt-4o`.",
+    groups: &[&[
+        key("dialect", Kind::Choice(dialects), Required, "The API that it speaks."),
+        key(
+            "base_url",
+            Kind::Url,
+            Required,
+            "Where it is, as in that provider's SDK; `{model}` in it stands for the target's model.",
+        ),
+        key(
+            "api_key",
+            Kind::OneOrMore(&SECRET),
+            Optional("none is sent"),
+            "Its key. Those of a list are used in turn; one that is rejected, limited or exhausted rests alone.",
+        ),
+        key(
+            "key_header",
+            Kind::Choice(|| vec!["authorization", "api-key", "x-api-key", "x-goog-api-key"]),
+            Optional("the variant's, or the dialect's"),
+            "The header in which it wants its key; in `authorization` as `Bearer`.",
+        ),
+        key(
+            "api_version",
+            Kind::Text,
+            Optional("none"),
+            "The query parameter `api-version` of every request, for Azure.",
+        ),
+        key("variant", Kind::Choice(variants), Optional("by its host"), "What is particular about the server."),
+        key("tags", Kind::Texts, Default("[]"), "What is true of all of its targets: where data is kept, say."),
+        key("requests_per_minute", Kind::Count, Optional("no limit"), "How many requests a minute it is sent."),
+        key(
+            "tokens_per_minute",
+            Kind::Count,
+            Optional("no limit"),
+            "How many tokens a minute it is sent, input and answer.",
+        ),
+        key("max_concurrency", Kind::Count, Optional("no limit"), "How many requests at a time it is sent."),
+        key(
+            "breaker",
+            Kind::Table(&BREAKER),
+            Optional("that of `[defaults]`"),
+            "When its circuit opens, and those of its targets.",
+        ),
+    ]],
+    one_of: &[],
+};
+
+static SECRET: Section = Section {
+    path: "api_key",
+    about: "Where a key comes from.",
+    groups: &[&[
+        key("env", Kind::Text, Optional("–"), "The environment variable that holds it."),
+        key("file", Kind::File, Optional("–"), "The file that holds it, which is read again when it changes."),
+        key("command", Kind::Texts, Optional("–"), "The program that prints it, and the words that it is given."),
+        key("refresh", Kind::Duration, Default("\"5m\""), "How often the command is run again."),
+        key("value", Kind::Text, Optional("–"), "The key itself: for tests only, and warned of."),
+    ]],
+    one_of: &["env", "file", "command", "value"],
+};
+
+/// What `[defaults]` and a route have in common.
+static POLICY: &[Key] = &[
+    key(
+        "strategy",
+        Kind::Choice(|| vec!["ordered", "weighted", "race"]),
+        Default("\"ordered\""),
+        "Which target is tried first.",
+    ),
+    key("race", Kind::Count, Default("2"), "How many targets start at once, with `strategy = \"race\"`; at least 2."),
+    key("hedge", Kind::Table(&HEDGE), Optional("no hedge"), "Tries another target beside one that is slow."),
+    key(
+        "failover_on",
+        Kind::Choices(faults),
+        Default(
+            "[\"connect\", \"connection_lost\", \"rate_limited\", \"quota_exhausted\", \"overloaded\", \"unavailable\", \
+             \"timeout\", \"stream_interrupted\", \"malformed_response\", \"auth_failed\", \"permission_denied\", \
+             \"not_found\", \"context_length_exceeded\", \"unsupported\", \"refused\"]",
+        ),
+        "The failures that move on to the next target.",
+    ),
+    key(
+        "commit",
+        Kind::Choice(|| vec!["first_output", "complete"]),
+        Default("\"first_output\""),
+        "When a stream is let through: with its first output, or when it is whole.",
+    ),
+    key(
+        "stream_recovery",
+        Kind::Choice(|| vec!["terminate", "resume"]),
+        Default("\"terminate\""),
+        "What becomes of a stream that breaks off: an explicit error, or another target completes it.",
+    ),
+    key(
+        "last_resort",
+        Kind::Flag,
+        Default("true"),
+        "Whether, when every circuit is open, the target that recovers soonest is tried all the same.",
+    ),
+    key(
+        "meter_streams",
+        Kind::Flag,
+        Default("false"),
+        "Whether streams are asked for their usage that would tell none; that chunk is taken out again.",
+    ),
+    key(
+        "keep_alive",
+        Kind::Duration,
+        Optional("off"),
+        "How often a client that waits for a stream is sent a comment, so that nothing between closes its connection.",
+    ),
+    key("timeout", Kind::Table(&TIMEOUT), Optional("the defaults of its keys"), "How long an answer may take."),
+    key(
+        "retry",
+        Kind::Table(&RETRY),
+        Optional("the defaults of its keys"),
+        "How often the same target is tried again.",
+    ),
+];
+
+static DEFAULTS: Section = Section {
+    path: "[defaults]",
+    about: "The same keys as on a route, and `breaker`.",
+    groups: &[
+        POLICY,
+        &[key(
+            "breaker",
+            Kind::Table(&BREAKER),
+            Optional("the defaults of its keys"),
+            "When circuits open, and for how long.",
+        )],
+    ],
+    one_of: &[],
+};
+
+static ROUTE: Section = Section {
+    path: "[routes.\"MODEL\"]",
+    about: "What is left out is as `[defaults]` says.",
+    groups: &[&[key("targets", Kind::Tables(&TARGET), Required, "Who may serve it, the preferred one first.")], POLICY],
+    one_of: &[],
+};
+
+static TARGET: Section = Section {
+    path: "[[routes.\"MODEL\".targets]]",
+    about: "One model of one provider. A target is in a route once.",
+    groups: &[&[
+        key("provider", Kind::Text, Required, "The name of one of the providers."),
+        key("model", Kind::Text, Optional("the name that the client sent"), "The model, as that provider calls it."),
+        key(
+            "weight",
+            Kind::CountOrNone,
+            Default("1"),
+            "Its share, with `strategy = \"weighted\"`; 0 is for a fallback only.",
+        ),
+        key("tags", Kind::Texts, Default("[]"), "What is true of it, besides what is true of its provider."),
+        key(
+            "capabilities",
+            Kind::Table(&CAPABILITIES),
+            Optional("capable of everything"),
+            "What it can and cannot do.",
+        ),
+        key(
+            "price",
+            Kind::Table(&PRICE),
+            Optional("that of the built-in table"),
+            "What it costs, in US dollars per million tokens.",
+        ),
+        key(
+            "breaker",
+            Kind::Table(&BREAKER),
+            Optional("its provider's"),
+            "When its circuit opens, in every route that it is in.",
+        ),
+    ]],
+    one_of: &[],
+};
+
+static CAPABILITIES: Section = Section {
+    path: "capabilities",
+    about: "What a target can do. A request that needs more is not sent to it.",
+    groups: &[&[
+        key("context_window", Kind::Count, Optional("any"), "How many tokens input and answer may have together."),
+        key("max_output_tokens", Kind::Count, Optional("any"), "How many tokens an answer may have."),
+        key("streaming", Kind::Flag, Default("true"), "Whether it streams."),
+        key("tools", Kind::Flag, Default("true"), "Whether it calls tools."),
+        key("parallel_tools", Kind::Flag, Default("true"), "Whether it calls several tools at once."),
+        key("structured_output", Kind::Flag, Default("true"), "Whether it answers in a schema that is given."),
+        key("image_input", Kind::Flag, Default("true"), "Whether it sees images."),
+        key("audio_input", Kind::Flag, Default("true"), "Whether it hears audio."),
+        key("document_input", Kind::Flag, Default("true"), "Whether it reads documents."),
+        key("reasoning", Kind::Flag, Default("true"), "Whether it reasons."),
+        key("prefill", Kind::Flag, Default("true"), "Whether it goes on with an answer that was begun for it."),
+        key("languages", Kind::Texts, Optional("any"), "The languages that it is good in."),
+    ]],
+    one_of: &[],
+};
+
+static PRICE: Section = Section {
+    path: "price",
+    about: "What a target costs, in US dollars per million tokens.",
+    groups: &[&[
+        key("input", Kind::Amount, Required, "Of the input."),
+        key("output", Kind::Amount, Required, "Of the answer."),
+        key(
+            "cached_input",
+            Kind::Amount,
+            Optional("that of the input"),
+            "Of input that the provider had in its cache.",
+        ),
+    ]],
+    one_of: &[],
+};
+
+static TIMEOUT: Section = Section {
+    path: "timeout",
+    about: "How long an answer may take. What is late is a failure, and moves on.",
+    groups: &[&[
+        key("first_output", Kind::Duration, Default("\"60s\""), "Until the first output of a stream."),
+        key(
+            "response",
+            Kind::Duration,
+            Default("\"5m\""),
+            "Until the whole of an answer that is no stream, or with `commit = \"complete\"`.",
+        ),
+        key("idle", Kind::Duration, Default("\"60s\""), "From one sign of progress in a stream to the next."),
+        key("total", Kind::Duration, Default("\"10m\""), "For all of a request, whatever is tried for it."),
+    ]],
+    one_of: &[],
+};
+
+static RETRY: Section = Section {
+    path: "retry",
+    about: "Tries of the same target, before the next one is asked.",
+    groups: &[&[
+        key(
+            "attempts",
+            Kind::Count,
+            Default("2"),
+            "How often a target is tried, the first time included: 1 means no retry.",
+        ),
+        key(
+            "base_delay",
+            Kind::DurationOrNone,
+            Default("\"250ms\""),
+            "The longest pause before the first retry; it doubles with each that follows.",
+        ),
+        key("max_delay", Kind::DurationOrNone, Default("\"5s\""), "What the pause never exceeds."),
+        key(
+            "max_retry_after",
+            Kind::DurationOrNone,
+            Default("\"2s\""),
+            "The longest `Retry-After` that is waited for; a longer one moves on.",
+        ),
+        key("budget", Kind::Share, Default("0.2"), "Retries as a share of all requests."),
+    ]],
+    one_of: &[],
+};
+
+static BREAKER: Section = Section {
+    path: "breaker",
+    about: "When a circuit opens, so that a target or provider is not asked for a while; in `[defaults]`, on a provider or on a target.",
+    groups: &[&[
+        key("failures", Kind::Count, Default("5"), "Opens after so many failures without a success between them."),
+        key("failure_rate", Kind::PositiveShare, Default("0.5"), "Opens when this share of the window's calls failed."),
+        key("min_calls", Kind::Count, Default("10"), "Shares are not looked at below so many calls in the window."),
+        key("window", Kind::Duration, Default("\"30s\""), "How far back shares look."),
+        key("slow_call", Kind::Duration, Default("\"30s\""), "A call that takes so long to begin to answer is slow."),
+        key("slow_rate", Kind::PositiveShare, Default("1.0"), "Opens when this share of the window's calls was slow."),
+        key(
+            "open",
+            Kind::Duration,
+            Default("\"5s\""),
+            "How long it is open the first time; doubles each time that it opens again.",
+        ),
+        key("max_open", Kind::Duration, Default("\"30s\""), "The most that doubling leads to."),
+        key(
+            "long_open",
+            Kind::Duration,
+            Default("\"10m\""),
+            "How long it is open after a failure that waiting does not mend: a rejected key, an unknown model. A changed key ends it.",
+        ),
+        key("probes", Kind::Count, Default("1"), "How many calls at once find out whether the target has recovered."),
+    ]],
+    one_of: &[],
+};
+
+static HEDGE: Section = Section {
+    path: "hedge",
+    about: "Another target beside one that is slow: the first output wins, the others are cancelled.",
+    groups: &[&[
+        key(
+            "after",
+            Kind::DurationOr("p95"),
+            Required,
+            "How long a target is waited for alone; `\"p95\"` is its own 95th percentile.",
+        ),
+        key("width", Kind::Count, Default("2"), "How many targets are tried at a time; at least 2."),
+        key("budget", Kind::Share, Default("0.1"), "Hedges as a share of all requests."),
+    ]],
+    one_of: &[],
+};
