@@ -25,10 +25,13 @@ use tower_failover::{
 const ANSWER: &str =
     r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"hello"},"finish_reason":"stop"}]}"#;
 
+/// A status and a `Retry-After` for each key.
+type Answers = Arc<Mutex<HashMap<&'static str, (u16, Option<u64>)>>>;
+
 /// What a provider does with each key, and which it was shown.
 #[derive(Clone, Default)]
 struct Account {
-    answers: Arc<Mutex<HashMap<&'static str, (u16, Option<u64>)>>>,
+    answers: Answers,
     seen: Arc<Mutex<Vec<String>>>,
 }
 

@@ -4,7 +4,7 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     time::Duration,
 };
 
@@ -103,11 +103,12 @@ fn from_variable(value: &Value<'_>) -> Option<NewKey> {
 
 fn from_file(value: &Value<'_>) -> Option<NewKey> {
     let named = value.string()?;
-    let file = KeyFile { path: value.spot().reader().path(named), named: named.into() };
-    match file.read() {
+    let path = value.spot().reader().path(named);
+    match read_key_file(&path) {
         Ok(key) => {
-            let (origin, source) = (format!("the file {}", file.path.display()), Arc::new(file));
-            Some(NewKey { key, source: Some(source), origin: origin.into() })
+            let origin = format!("the file {}", path.display()).into();
+            let source = Arc::new(KeyFile { path, named: named.into(), last: Mutex::new(key.clone()) });
+            Some(NewKey { key, source: Some(source), origin })
         }
         Err(why) => value.spot().fail(format_args!("the file {named:?} {why}")),
     }
@@ -146,15 +147,11 @@ fn from_command(value: Value<'_>, refresh: Duration) -> Option<NewKey> {
 struct KeyFile {
     path: PathBuf,
     named: Box<str>,
+    /// What was in it last.
+    last: Mutex<SecretString>,
 }
 
-impl KeyFile {
-    /// The key in it; why there is none, as the end of a sentence.
-    fn read(&self) -> Result<SecretString, String> {
-        read_key_file(&self.path)
-    }
-}
-
+/// The key in a file; why there is none, as the end of a sentence.
 fn read_key_file(path: &Path) -> Result<SecretString, String> {
     let mut text = Zeroizing::new(Vec::new());
     let file = std::fs::File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
@@ -175,16 +172,16 @@ impl CredentialSource for KeyFile {
                 aside(move || read_key_file(&path))
             };
             let named = |why: String| format!("the file {:?} {why}", self.named);
+            let mut before = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let mut key = read().await.map_err(named)?;
             // Most files are replaced, but some are written in place.
-            loop {
-                let before = key;
+            while key.expose_secret() != before.expose_secret() {
+                before = key;
                 sleep(SETTLED).await;
                 key = read().await.map_err(named)?;
-                if key.expose_secret() == before.expose_secret() {
-                    return Ok(key);
-                }
             }
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = key.clone();
+            Ok(key)
         })
     }
 

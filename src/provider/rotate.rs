@@ -199,3 +199,65 @@ impl<S: Service<Request<Full<Bytes>>>> std::fmt::Debug for RotateFuture<S> {
         f.debug_struct("RotateFuture").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Dialect, KeyHeader, Provider};
+    use tower::ServiceExt;
+
+    /// Refuses the first keys that it is shown, and must have been polled ready for each call.
+    #[derive(Debug, Default)]
+    struct Strict {
+        is_ready: bool,
+        calls: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+        refuses: usize,
+    }
+
+    // By hand: a clone has not been polled.
+    impl Clone for Strict {
+        fn clone(&self) -> Self {
+            Strict { is_ready: false, calls: self.calls.clone(), refuses: self.refuses }
+        }
+    }
+
+    impl Service<Request<Full<Bytes>>> for Strict {
+        type Response = Response<ResponseBody<Full<Bytes>>>;
+        type Error = Infallible;
+        type Future = std::future::Ready<Result<Self::Response, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            self.is_ready = true;
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+            assert!(std::mem::take(&mut self.is_ready), "called without having been polled ready");
+            assert!(request.extensions().get::<PickedKey>().is_some());
+            let before = self.calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            std::future::ready(Ok(match before < self.refuses {
+                true => Asker::of(&request).failure(Fault::new(FaultKind::AuthFailed, "no")),
+                false => Response::default(),
+            }))
+        }
+    }
+
+    async fn ask(refuses: usize) -> (usize, Option<FaultKind>) {
+        let keys = Credentials::rotating(KeyHeader::Bearer, ["a", "b", "c"].map(Into::into)).unwrap();
+        let provider = Provider::new("p", Dialect::OpenAiChat, "http://h/v1").unwrap().with_credentials(keys);
+        let mut request = Request::new(Full::default());
+        request.extensions_mut().insert(RequestContext::new().with_target(Target::new(&provider, "m")));
+        let inner = Strict { refuses, ..Strict::default() };
+        let calls = inner.calls.clone();
+        let response = RotateLayer::new().layer(inner).oneshot(request).await.unwrap();
+        let fault = response.extensions().get::<Fault>().map(Fault::kind);
+        (calls.load(std::sync::atomic::Ordering::Relaxed), fault)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_try_is_one_call_of_a_service_that_is_ready_and_each_key_has_one() {
+        assert_eq!(ask(0).await, (1, None));
+        assert_eq!(ask(2).await, (3, None));
+        assert_eq!(ask(9).await, (3, Some(FaultKind::AuthFailed)));
+    }
+}

@@ -13,10 +13,11 @@ keys, unknown providers, a secret that is not there.
 Durations are texts such as `\"250ms\"`, `\"2s\"` or `\"5m\"`; sizes are `\"32MiB\"`, `\"64KiB\"`, `\"1GB\"` or a number of bytes. The
 names of files are relative to the folder of the configuration.
 
-Editors complete and check a file that begins with this line, with Taplo or Even Better TOML:
+Editors that use Taplo, such as Even Better TOML, complete and check a file whose first line names
+[`config.schema.json`](config.schema.json), by a URL or by a path from where the file is:
 
 ```toml
-#:schema https://raw.githubusercontent.com/tower-failover/tower-failover/main/docs/config.schema.json
+#:schema docs/config.schema.json
 ```
 
 A whole file with remarks is [`examples/gateway.toml`](../examples/gateway.toml). The gateway reads its file again when that

@@ -54,6 +54,7 @@ const PLACES: &[(&str, &str)] = &[
     ("providers.p", "[providers.NAME]"),
     ("providers.p.api_key", "api_key"),
     ("providers.p.breaker", "breaker"),
+    ("defaults.breaker", "breaker"),
     ("defaults", "[defaults]"),
     ("defaults.timeout", "timeout"),
     ("defaults.retry", "retry"),
@@ -129,6 +130,7 @@ fn examples(key: &Key) -> Vec<String> {
         Kind::Choice(names) => return quoted(names()),
         Kind::Texts => "['x']",
         Kind::Choices(names) => return vec![format!("[{}]", quoted(names()).join(", "))],
+        Kind::Table(_) if matches!(key.name, "limits" | "defaults") => return Vec::new(), // so are these
         Kind::Table(_) if key.name == "hedge" => "{ after = '1s' }",
         Kind::Table(_) => "{}",
         Kind::Tables(_) | Kind::OneOrMore(_) | Kind::Named(_) => return Vec::new(), // there in every file

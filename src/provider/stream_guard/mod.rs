@@ -262,6 +262,10 @@ impl Exchange {
         let Some(limits) = rate_limits::note(&parts.headers, &mut parts.extensions) else { return };
         let provider = self.context.as_ref().and_then(RequestContext::target).and_then(Target::provider);
         if let (Some(registry), Some(provider)) = (&self.settings.rate_limits, provider) {
+            // Of several keys each has its own: that one has little left says nothing of the provider.
+            if provider.credentials().rotate() && limits.headroom() < registry.headroom(provider.name()) {
+                return;
+            }
             registry.record(provider.name(), limits);
         }
     }
