@@ -37,6 +37,7 @@ mod breaker;
 mod error;
 mod pattern;
 mod policy;
+mod price;
 mod provider;
 mod reader;
 mod route;

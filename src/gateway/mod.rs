@@ -19,6 +19,7 @@ mod banner;
 mod demo;
 mod generate;
 mod headers;
+mod metrics;
 mod models;
 mod server;
 mod service;
@@ -40,11 +41,11 @@ use http::StatusCode;
 use tower_layer::Layer;
 
 pub use self::demo::Demo;
-use self::upstream::Upstream;
+use self::{metrics::Telemetry, upstream::Upstream};
 use crate::{
-    Dialect, FailoverService, Fault, FaultKind, RecoveryLayer,
+    Dialect, FailoverService, Fault, FaultKind, RecoveryLayer, TelemetryLayer,
     body::Asker,
-    config::{Config, RouteConfig},
+    config::{Config, RouteConfig, Shared},
 };
 
 /// A gateway, ready to serve. Cheap to clone; clones share everything.
@@ -58,6 +59,11 @@ struct Inner {
     config: Config,
     /// In the order of the configuration's routes.
     stacks: Vec<Stack>,
+    /// What the stacks share.
+    shared: Shared,
+    telemetry: Telemetry,
+    /// For requests that no route is for.
+    unrouted: TelemetryLayer,
     demo: Option<Demo>,
     stopping: AtomicBool,
 }
@@ -68,6 +74,7 @@ struct Stack {
     service: FailoverService<Upstream>,
     /// What is around it, where streams that break off are completed.
     recovery: Option<RecoveryLayer>,
+    telemetry: TelemetryLayer,
 }
 
 impl Gateway {
@@ -86,12 +93,16 @@ impl Gateway {
     fn build(config: Config, demo: Option<Demo>) -> Self {
         let client = upstream::client();
         let shared = config.shared();
+        let telemetry = Telemetry::new();
         let stack = |route: &RouteConfig| Stack {
             service: route.stack(&shared, config.max_body).layer(client.clone()),
             recovery: route.recovery(config.max_body),
+            telemetry: telemetry.layer(&route.route),
         };
         let stacks = config.routes.iter().map(stack).collect();
-        Gateway { inner: Arc::new(Inner { config, stacks, demo, stopping: AtomicBool::new(false) }) }
+        let unrouted = telemetry.layer_of_none();
+        let stopping = AtomicBool::new(false);
+        Gateway { inner: Arc::new(Inner { config, stacks, shared, telemetry, unrouted, demo, stopping }) }
     }
 
     /// The gateway as an axum router: every endpoint, and answers in the client's dialect for every other path.
@@ -101,6 +112,7 @@ impl Gateway {
             .fold(Router::new(), |router, path| router.route(path, post(generate::route)))
             .route("/v1/models", get(models::list))
             .route("/v1/models/{*call}", get(models::get))
+            .route("/metrics", get(metrics::serve))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready));
         if let Some(demo) = &self.inner.demo {

@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::{Commit, Exchange, supervisor::Progress, supervisor::Supervisor};
 use crate::{
-    BoxError, Fault, FaultKind, UsageHandle,
+    Attempt, BoxError, Fault, FaultKind, UsageHandle,
     body::{Decoded, IdleTimer},
 };
 
@@ -136,6 +136,9 @@ impl Watch {
                     let progress = self.supervisor.push(data);
                     if self.supervisor.is_committed() && !had_begun {
                         self.progress = IdleTimer::new(self.exchange.settings.idle);
+                    }
+                    if self.supervisor.is_finished() && !was_finished {
+                        self.exchange.attempt().into_iter().for_each(Attempt::became_whole);
                     }
                     if self.supervisor.is_over() && !was_over {
                         self.progress.tighten(CONNECTION_END);
