@@ -5,6 +5,7 @@ use std::{
 };
 
 use http::Response;
+use http_body::Body;
 use pin_project_lite::pin_project;
 
 use crate::{
@@ -32,6 +33,7 @@ impl<F> ResponseFuture<F> {
 impl<F, B, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<B>, E>>,
+    B: Body,
     E: 'static,
 {
     type Output = Result<Response<TelemetryBody<B>>, E>;

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{Response, StatusCode, header};
+use http_body::Body;
 use tokio::time::Instant;
 use tracing::{Span, field::Empty};
 
@@ -60,8 +61,12 @@ impl Record {
     }
 
     /// Notes the beginning of the answer, and then its end.
-    pub(crate) fn attach<B>(mut self, response: Response<B>) -> Response<TelemetryBody<B>> {
+    pub(crate) fn attach<B: Body>(mut self, response: Response<B>) -> Response<TelemetryBody<B>> {
         self.answered(&response);
+        if response.body().is_end_stream() {
+            // Nobody asks for what is known to be nothing.
+            self.ended();
+        }
         response.map(|body| TelemetryBody::new(body, self))
     }
 

@@ -1,6 +1,7 @@
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
+use http_body::Body;
 use tower_service::Service;
 
 use crate::{
@@ -25,6 +26,7 @@ impl<S, RequestBody, B> Service<Request<RequestBody>> for Telemetry<S>
 where
     S: Service<Request<RequestBody>, Response = Response<B>>,
     S::Error: 'static,
+    B: Body,
 {
     type Response = Response<TelemetryBody<B>>;
     type Error = S::Error;
