@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use http::Extensions;
+use http::{Extensions, HeaderValue};
 use tokio::time::Instant;
 use tracing::{Span, span::Id};
 
@@ -85,7 +85,7 @@ struct Shared {
     observers: OnceLock<Observers>,
     /// Those of a layer further inside.
     inner_observers: OnceLock<Observers>,
-    request_id: OnceLock<Box<str>>,
+    request_id: OnceLock<HeaderValue>,
     /// What the request is for, in OpenTelemetry's words.
     operation: OnceLock<&'static str>,
     /// The span of which those of attempts are parts; found when the first of them begins.
@@ -137,11 +137,12 @@ impl RequestContext {
         self
     }
 
-    /// Sets the id by which logs and traces know the request; a second word does not count. It is told to them as it is, so it
-    /// must hold no secret.
+    /// Says what the request is called, to the client and in logs: it must hold no secret. A second word does not count.
+    ///
+    /// Towards providers the client's own `x-request-id` goes on as any other header does; this adds none.
     #[must_use]
-    pub fn with_request_id(self, id: impl Into<Box<str>>) -> Self {
-        let _ = self.shared.request_id.set(id.into());
+    pub fn with_request_id(self, id: HeaderValue) -> Self {
+        let _ = self.shared.request_id.set(id);
         self
     }
 
@@ -222,10 +223,10 @@ impl RequestContext {
         self.shared.operation.get().copied()
     }
 
-    /// The id by which logs and traces know the request, where it has one.
+    /// What the request is called, where that was said.
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {
-        self.shared.request_id.get().map(|id| &**id)
+        self.shared.request_id.get()?.to_str().ok()
     }
 
     pub(crate) fn with_outline(self, outline: RequestOutline) -> Self {

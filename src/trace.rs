@@ -48,6 +48,7 @@ pub(crate) fn attempt(beginning: &Beginning<'_>) -> Span {
         gen_ai.provider.name = Empty,
         gen_ai.request.model = Empty,
         gen_ai.request.stream = streaming,
+        gen_ai.response.model = Empty,
         outcome = Empty,
         error.type = Empty,
         http.response.status_code = Empty,
@@ -112,6 +113,25 @@ pub(crate) fn ended(number: usize, attempt: &Attempt, before: Option<Duration>) 
         reason = fault.and_then(|fault| fault.reason()),
         "attempt ended"
     );
+}
+
+/// Which model answers, in an attempt's span, if these bytes of the answer say so; whether they do.
+#[cold]
+pub(crate) fn answered_by(span: &Span, answer: &[u8]) -> bool {
+    let model = answer_model(answer);
+    model.into_iter().for_each(|model| _ = span.record("gen_ai.response.model", model));
+    model.is_some()
+}
+
+/// The first `"model":"…"` (Gemini: `modelVersion`) of an answer. Within a text, its quotation marks would be escaped.
+fn answer_model(answer: &[u8]) -> Option<&str> {
+    let value_of = |key: &[u8]| {
+        let behind = answer[memchr::memmem::find(answer, key)? + key.len()..].trim_ascii_start().strip_prefix(b":")?;
+        let value = behind.trim_ascii_start().strip_prefix(b"\"")?;
+        let value = &value[..memchr::memchr(b'"', value)?];
+        std::str::from_utf8(value).ok().filter(|model| model.len() <= MAX_NAME && !model.contains('\\'))
+    };
+    value_of(b"\"model\"").or_else(|| value_of(b"\"modelVersion\""))
 }
 
 /// What broke off the answer of an attempt.
@@ -199,6 +219,20 @@ mod tests {
         ] {
             assert_eq!(provider_name(&provider(dialect, url)), name);
         }
+    }
+
+    #[test]
+    fn the_model_of_an_answer_is_found_but_not_in_its_text() {
+        let found = |answer: &'static str| answer_model(answer.as_bytes());
+        assert_eq!(found(r#"{"id":"1","model":"gpt-4o-2024-08-06","choices":[]}"#), Some("gpt-4o-2024-08-06"));
+        assert_eq!(
+            found("data: {\"type\":\"message_start\",\"message\":{\"model\" : \"claude\"}}\n\n"),
+            Some("claude")
+        );
+        assert_eq!(found(r#"{"candidates":[],"modelVersion":"gemini-2.5-pro"}"#), Some("gemini-2.5-pro"));
+        assert_eq!(found(r#"{"content":"{\"model\":\"secret\"}"}"#), None);
+        assert_eq!(found(r#"{"model":{"type":"string"}}"#), None);
+        assert_eq!(found(r#"{"model":"cut"#), None);
     }
 
     #[test]

@@ -326,6 +326,7 @@ async fn what_is_told_is_what_is_documented() {
     let fields = &answered.unwrap().fields;
     assert_eq!((&*fields["otel.name"], &*fields["gen_ai.request.model"]), ("chat chat-p", "chat-p"));
     assert_eq!((&*fields["gen_ai.provider.name"], &*fields["otel.kind"]), ("primary", "client"));
+    assert_eq!(fields["gen_ai.response.model"], "chat-p");
     assert!(fields.contains_key("gen_ai.usage.output_tokens") && fields.contains_key("cost_usd"), "{fields:?}");
     let spans = documented("Spans");
     for span in told.iter().filter(|told| told.is_span && told.name.starts_with("failover")) {

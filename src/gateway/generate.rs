@@ -16,7 +16,6 @@ use crate::{
     dialect,
     recovery::RecoveryBody,
     telemetry::{Record, TelemetryBody},
-    trace,
 };
 
 /// How long a request's body may take to come. It also bounds how long one that never comes can hold up a stop.
@@ -72,11 +71,7 @@ where
             Err(late.with_status(http::StatusCode::REQUEST_TIMEOUT))
         }
     };
-    let context = match request_id.to_str() {
-        Ok(id) => RequestContext::new().with_request_id(trace::shortened(id)),
-        Err(_) => RequestContext::new(),
-    };
-    let context = context.with_dialect(dialect);
+    let context = RequestContext::new().with_dialect(dialect).with_request_id(request_id.clone());
     let prepared = collected.and_then(|body| prepare(&gateway, dialect, parts, on_its_own(body), context.clone()));
     let (mut response, context) = match prepared {
         Ok(prepared) => prepared.answer().await,

@@ -122,7 +122,7 @@ pub(super) const SPANS: &[Told] = &[
         level: "debug",
         fields: &[
             "otel.kind", "otel.name", "otel.status_code", "attempt", "target", "provider", "last_resort", "gen_ai.operation.name",
-            "gen_ai.provider.name", "gen_ai.request.model", "gen_ai.request.stream", "outcome", "error.type",
+            "gen_ai.provider.name", "gen_ai.request.model", "gen_ai.request.stream", "gen_ai.response.model", "outcome", "error.type",
             "http.response.status_code", "provider_code", "latency", "gen_ai.response.time_to_first_chunk",
             "gen_ai.usage.input_tokens", "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_creation.input_tokens",
             "gen_ai.usage.output_tokens", "gen_ai.usage.reasoning.output_tokens", "usage_estimated", "cost_usd",
@@ -246,6 +246,10 @@ const FIELDS: &[(&str, &str)] = &[
         "The model that the target is asked for; where the client's passes through, what the client sent, cut to 128 bytes.",
     ),
     ("gen_ai.request.stream", "Whether a stream was asked for."),
+    (
+        "gen_ai.response.model",
+        "The model that answered, as its answer names it; read only where the span is listened to.",
+    ),
     (
         "gen_ai.response.time_to_first_chunk",
         "Seconds until the first output; of an answer in one piece, until all of it.",

@@ -156,7 +156,7 @@ fn span(route: &str, context: &RequestContext, path: &str) -> Span {
         "failover.request",
         otel.kind = "server",
         otel.status_code = Empty,
-        request_id = context.request_id(),
+        request_id = context.request_id().map(trace::shortened),
         route,
         gen_ai.operation.name = trace::operation(operation, path),
         outcome = Empty,
@@ -181,7 +181,7 @@ fn tell(span: &Span, summary: &RequestSummary) {
     let attempts = summary.attempts();
     tracing::info!(
         parent: span,
-        request_id = summary.request_id(),
+        request_id = summary.request_id().map(trace::shortened),
         route = &**summary.route(),
         target = id,
         provider = target.and_then(Target::provider).map(Provider::name),
