@@ -3,10 +3,12 @@
 use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
+use tracing::Span;
 
 use crate::{
-    Fault, FaultKind, Target, Usage,
+    Cost, Fault, FaultKind, Target, Usage,
     sync::{AtomicU8, OnceLock, Ordering},
+    trace,
 };
 
 /// How far a try got.
@@ -44,7 +46,30 @@ impl Outcome {
             Some(fault) => Outcome::Failed(fault),
         }
     }
+
+    /// Its stable name, as in metrics and logs: `"answered"`, `"cancelled"`, or the name of the fault's kind, which is
+    /// `"refused"` where a guard declined.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Outcome::Answered => "answered",
+            Outcome::Cancelled => "cancelled",
+            Outcome::Failed(fault) | Outcome::Refused(fault) => fault.kind().name(),
+        }
+    }
+
+    /// What failed, where something did.
+    #[must_use]
+    pub fn fault(&self) -> Option<&Fault> {
+        match self {
+            Outcome::Failed(fault) | Outcome::Refused(fault) => Some(fault),
+            Outcome::Answered | Outcome::Cancelled => None,
+        }
+    }
 }
+
+/// Beyond the phases: all of the answer has come.
+const WHOLE: u8 = Phase::Answering as u8 + 1;
 
 /// One try: a target, when it began, how far it got and how it ended.
 pub struct Attempt {
@@ -57,10 +82,12 @@ pub struct Attempt {
     usage: OnceLock<Usage>,
     request_losses: OnceLock<Box<[&'static str]>>,
     answer_losses: OnceLock<Box<[&'static str]>>,
+    /// Disabled where nobody listens.
+    span: Span,
 }
 
 impl Attempt {
-    fn new(target: Option<Target>) -> Self {
+    fn new(target: Option<Target>, span: Span) -> Self {
         Attempt {
             target,
             started: Instant::now(),
@@ -70,6 +97,7 @@ impl Attempt {
             usage: OnceLock::new(),
             request_losses: OnceLock::new(),
             answer_losses: OnceLock::new(),
+            span,
         }
     }
 
@@ -120,6 +148,29 @@ impl Attempt {
         self.usage.get().copied()
     }
 
+    /// What it cost in money; `None` while that is not [known in tokens](Self::usage), and where its target has no
+    /// [price](Target::price).
+    #[must_use]
+    pub fn cost(&self) -> Option<Cost> {
+        Some(self.target()?.price()?.cost(&self.usage()?))
+    }
+
+    /// Whether all of its answer has come, as far as the provider says. Its client may still be reading it.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) == WHOLE
+    }
+
+    /// The span in which it is made.
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Records that all of its answer has come.
+    pub(crate) fn became_whole(&self) {
+        self.phase.fetch_max(WHOLE, Ordering::Relaxed);
+    }
+
     /// What of the request or the answer could not be said in the other's dialect, by the names of the documentation's
     /// table of losses; nothing where nobody translated.
     pub fn losses(&self) -> impl Iterator<Item = &'static str> {
@@ -135,7 +186,9 @@ impl Attempt {
 
     /// Records what it cost. The first word counts.
     pub(crate) fn spend(&self, usage: Usage) {
-        let _ = self.usage.set(usage);
+        if self.usage.set(usage).is_ok() && !self.span.is_disabled() {
+            trace::spent(&self.span, &usage, self.cost());
+        }
     }
 
     /// Records that it got at least that far.
@@ -218,12 +271,18 @@ impl AttemptLog {
         self.iter().filter(|attempt| matches!(attempt.outcome(), Some(Outcome::Answered))).last()
     }
 
+    /// What all of them cost, losers and broken answers included; `None` where no cost is known.
+    #[must_use]
+    pub fn cost(&self) -> Option<Cost> {
+        self.iter().filter_map(Attempt::cost).reduce(|sum, cost| sum + cost)
+    }
+
     pub(crate) fn get(&self, index: AttemptIndex) -> Option<&Attempt> {
         self.iter().nth(index)
     }
 
-    pub(crate) fn start(&self, target: Option<Target>) -> AttemptIndex {
-        let attempt = match self.first.set(Attempt::new(target)) {
+    pub(crate) fn start(&self, target: Option<Target>, span: Span) -> AttemptIndex {
+        let attempt = match self.first.set(Attempt::new(target, span)) {
             Ok(()) => return 0,
             Err(attempt) => attempt,
         };
@@ -257,7 +316,7 @@ mod tests {
     fn tries_keep_their_order_and_only_those_on_the_wire_count() {
         let log = AttemptLog::default();
         for name in ["a", "unreachable", "b", "c"] {
-            let index = log.start(Some(Target::named(name)));
+            let index = log.start(Some(Target::named(name)), Span::none());
             let attempt = log.get(index).unwrap();
             match name {
                 "a" => _ = attempt.end(Outcome::Refused(Fault::new(FaultKind::Refused, "open"))),
@@ -281,7 +340,7 @@ mod tests {
     #[test]
     fn the_first_word_about_an_end_counts() {
         let log = AttemptLog::default();
-        let attempt = log.get(log.start(None)).unwrap();
+        let attempt = log.get(log.start(None, Span::none())).unwrap();
         assert_eq!(attempt.outcome(), None);
         assert!(attempt.end(Outcome::Cancelled) && !attempt.end(Outcome::Answered));
         assert_eq!(attempt.outcome(), Some(&Outcome::Cancelled));
@@ -292,7 +351,7 @@ mod tests {
         let log = AttemptLog::default();
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| (0..100).for_each(|_| _ = log.start(None)));
+                scope.spawn(|| (0..100).for_each(|_| _ = log.start(None, Span::none())));
             }
         });
         assert_eq!(log.iter().count(), 400);
@@ -307,7 +366,7 @@ mod loom {
     use std::sync::Arc;
 
     fn index(log: &AttemptLog, name: &str) -> AttemptIndex {
-        log.start(Some(Target::named(name)))
+        log.start(Some(Target::named(name)), Span::none())
     }
 
     fn name(log: &AttemptLog, index: AttemptIndex) -> String {
@@ -355,7 +414,7 @@ mod loom {
     fn one_word_about_an_end_counts() {
         ::loom::model(|| {
             let log = Arc::new(AttemptLog::default());
-            let place = log.start(None);
+            let place = log.start(None, Span::none());
             let cancelling = thread::spawn({
                 let log = log.clone();
                 move || {

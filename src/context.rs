@@ -8,14 +8,16 @@ use std::{
     time::Duration,
 };
 
-use http::Extensions;
+use http::{Extensions, HeaderValue};
 use tokio::time::Instant;
+use tracing::{Span, span::Id};
 
 use crate::{
     Attempt, AttemptLog, Dialect, Event, Fault, RequestOutline, Requirements, Target, TargetId,
     attempt::{AttemptIndex, Outcome, Phase},
     continuation::{Continuation, Form},
     observer::Observers,
+    trace,
     usage::Written,
 };
 
@@ -81,6 +83,13 @@ pub struct RequestContext {
 #[derive(Debug, Default)]
 struct Shared {
     observers: OnceLock<Observers>,
+    /// Those of a layer further inside.
+    inner_observers: OnceLock<Observers>,
+    request_id: OnceLock<HeaderValue>,
+    /// What the request is for, in OpenTelemetry's words.
+    operation: OnceLock<&'static str>,
+    /// The span of which those of attempts are parts; found when the first of them begins.
+    span: OnceLock<Option<Id>>,
     dialect: OnceLock<Dialect>,
     deadline: OnceLock<Deadline>,
     /// Whether it is a gRPC call: every layer that may give up asks.
@@ -128,6 +137,15 @@ impl RequestContext {
         self
     }
 
+    /// Says what the request is called, to the client and in logs: it must hold no secret. A second word does not count.
+    ///
+    /// Towards providers the client's own `x-request-id` goes on as any other header does; this adds none.
+    #[must_use]
+    pub fn with_request_id(self, id: HeaderValue) -> Self {
+        let _ = self.shared.request_id.set(id);
+        self
+    }
+
     /// Says which target this attempt is for.
     #[must_use]
     pub fn with_target(mut self, target: Target) -> Self {
@@ -160,11 +178,55 @@ impl RequestContext {
         self.continuation.as_deref()
     }
 
-    /// Who is told what becomes of the request. The first word counts.
+    /// Who is told what becomes of the request: those of an outermost layer, and of one further inside. A third word does
+    /// not count.
     pub(crate) fn tell(&self, observers: &Observers) {
-        if !observers.is_empty() {
-            let _ = self.shared.observers.set(observers.clone());
+        if observers.is_empty() {
+            return;
         }
+        if let Err(observers) = self.shared.observers.set(observers.clone()) {
+            // A request that is asked again, for the rest of an answer, passes the same layer again.
+            if self.shared.observers.get().is_some_and(|outer| !outer.are(&observers)) {
+                let _ = self.shared.inner_observers.set(observers);
+            }
+        }
+    }
+
+    /// Tells those who are to be told.
+    pub(crate) fn observe(&self, event: impl FnOnce() -> Event) {
+        let Some(outer) = self.shared.observers.get() else { return };
+        match self.shared.inner_observers.get() {
+            None => outer.tell(event),
+            Some(inner) => {
+                let event = event();
+                outer.tell(|| event.clone());
+                inner.tell(|| event);
+            }
+        }
+    }
+
+    /// Whether anybody is to be told.
+    pub(crate) fn is_observed(&self) -> bool {
+        self.shared.observers.get().is_some()
+    }
+
+    /// Says what the request is for, where somebody listens.
+    pub(crate) fn is_for(&self, path: &str) {
+        if trace::listens() {
+            let operation = trace::operation(self.dialect().or_else(|| Dialect::from_path(path)), path);
+            operation.into_iter().for_each(|operation| _ = self.shared.operation.set(operation));
+        }
+    }
+
+    /// What the request is for, where that was said.
+    pub(crate) fn operation(&self) -> Option<&'static str> {
+        self.shared.operation.get().copied()
+    }
+
+    /// What the request is called, where that was said.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&str> {
+        self.shared.request_id.get()?.to_str().ok()
     }
 
     pub(crate) fn with_outline(self, outline: RequestOutline) -> Self {
@@ -291,14 +353,15 @@ impl RequestContext {
     /// Records what broke off the answer of this attempt.
     pub(crate) fn interrupted(&self, fault: &Fault) {
         let is_news = self.attempt().is_some_and(|attempt| attempt.interrupt(fault.clone()));
-        if let (true, Some(observers)) = (is_news, self.shared.observers.get()) {
-            observers.tell(|| Event::Interrupted { target: self.target.clone(), fault: fault.clone() });
+        if is_news {
+            trace::interrupted(self.attempt().map(Attempt::span), self.target(), fault);
+            self.observe(|| Event::Interrupted { target: self.target.clone(), fault: fault.clone() });
         }
     }
 
     /// The context of another target's attempt, with its own entry in the log.
     pub(crate) fn attempt_for(&self, target: Target, last_resort: bool, form: Form) -> Self {
-        let attempt = Some(self.start(Some(&target)));
+        let attempt = Some(self.start(Some(&target), last_resort));
         RequestContext {
             shared: self.shared.clone(),
             target: Some(target),
@@ -312,14 +375,27 @@ impl RequestContext {
 
     /// The context of another try of the same target, with its own entry in the log.
     pub(crate) fn another_try(&self) -> Self {
-        RequestContext { attempt: Some(self.start(self.target.as_ref())), ..self.clone() }
+        RequestContext { attempt: Some(self.start(self.target.as_ref(), self.last_resort)), ..self.clone() }
     }
 
-    fn start(&self, target: Option<&Target>) -> AttemptIndex {
-        if let Some(observers) = self.shared.observers.get() {
-            observers.tell(|| Event::AttemptStarted { target: target.cloned() });
-        }
-        self.shared.attempts.start(target.cloned())
+    fn start(&self, target: Option<&Target>, last_resort: bool) -> AttemptIndex {
+        self.observe(|| Event::AttemptStarted { target: target.cloned() });
+        let span = if trace::listens() { self.attempt_span(target, last_resort) } else { Span::none() };
+        self.shared.attempts.start(target.cloned(), span)
+    }
+
+    #[cold]
+    fn attempt_span(&self, target: Option<&Target>, last_resort: bool) -> Span {
+        let asked = self.outline().and_then(RequestOutline::model);
+        trace::attempt(&trace::Beginning {
+            number: self.attempts().iter().count() + 1,
+            target,
+            operation: self.operation(),
+            asked: asked.as_deref(),
+            streaming: self.outline().is_some_and(RequestOutline::streaming),
+            last_resort,
+            parent: self.shared.span.get_or_init(|| Span::current().id()).clone(),
+        })
     }
 
     fn end(&self, outcome: Outcome) {
@@ -327,8 +403,13 @@ impl RequestContext {
         if !attempt.end(outcome) {
             return;
         }
-        let (Some(observers), Some(outcome)) = (self.shared.observers.get(), attempt.outcome()) else { return };
-        observers.tell(|| Event::AttemptEnded {
+        if trace::listens() {
+            let place = self.attempt.unwrap_or_default();
+            let before = place.checked_sub(1).and_then(|before| self.shared.attempts.get(before));
+            trace::ended(place + 1, attempt, before.and_then(Attempt::latency));
+        }
+        let Some(outcome) = attempt.outcome().filter(|_| self.is_observed()) else { return };
+        self.observe(|| Event::AttemptEnded {
             target: self.target.clone(),
             outcome: outcome.clone(),
             latency: attempt.latency().unwrap_or_default(),
@@ -348,6 +429,14 @@ impl AttemptGuard {
     /// The context of the attempt.
     pub(crate) fn context(&self) -> &RequestContext {
         &self.0
+    }
+
+    /// Within the attempt's span until what this returns is dropped, where somebody listens.
+    pub(crate) fn enter(&self) -> Option<tracing::span::Entered<'_>> {
+        if !trace::listens() {
+            return None;
+        }
+        self.0.attempt().map(|attempt| attempt.span().enter())
     }
 
     pub(crate) fn end(self, outcome: Outcome) {

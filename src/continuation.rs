@@ -1,6 +1,6 @@
 //! A request for the rest of an answer that broke off.
 
-use std::sync::OnceLock;
+use std::{fmt, sync::OnceLock};
 
 use bytes::Bytes;
 
@@ -25,11 +25,17 @@ pub(crate) struct Continuation {
     instruction: Option<Asked>,
 }
 
-#[derive(Debug)]
 struct Asked {
     body: Bytes,
     outline: Option<RequestOutline>,
     requirements: OnceLock<Requirements>,
+}
+
+/// Without the body, which is what a user wrote.
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Asked").field("bytes", &self.body.len()).finish_non_exhaustive()
+    }
 }
 
 impl Continuation {

@@ -198,6 +198,8 @@ pub struct Fault {
     unsent: bool,
     /// Told by an API that is not the client's.
     is_foreign: bool,
+    /// The message is a provider's own words.
+    is_quoted: bool,
 }
 
 impl Fault {
@@ -214,6 +216,7 @@ impl Fault {
             circuit: None,
             unsent: false,
             is_foreign: false,
+            is_quoted: false,
         }
     }
 
@@ -264,6 +267,12 @@ impl Fault {
         self
     }
 
+    /// Told in a provider's own words.
+    pub(crate) fn quoted(mut self) -> Self {
+        self.is_quoted = true;
+        self
+    }
+
     /// Whether the request never left us.
     pub(crate) fn is_unsent(&self) -> bool {
         self.unsent || self.kind == FaultKind::Connect
@@ -306,6 +315,14 @@ impl Fault {
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// What happened, for a log: the [message](Self::message), but for what a provider says of the request, in which it may
+    /// repeat what its user wrote. What it says of our key, our account or its model's name is told.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        let is_of_the_account = self.kind.policy().circuit == CircuitAdvice::OpenLong;
+        (!self.is_quoted || is_of_the_account).then_some(&*self.message)
     }
 
     /// How long the provider asks to be left alone.

@@ -93,6 +93,7 @@ mod keyed;
 mod latency;
 pub mod observer;
 mod outline;
+mod price;
 pub mod provider;
 pub mod rate_limit;
 mod rate_limits;
@@ -106,9 +107,12 @@ mod retry_after;
 #[cfg_attr(docsrs, doc(cfg(feature = "simulated")))]
 pub mod simulated;
 mod stack;
+mod summary;
 mod sync;
 mod target;
+pub mod telemetry;
 pub mod timeout;
+mod trace;
 mod usage;
 mod variant;
 mod window;
@@ -127,6 +131,7 @@ pub use fault::{CircuitAdvice, FailoverAdvice, Fault, FaultKind, FaultKinds, Fau
 pub use feature::{Feature, Features};
 pub use observer::{CircuitState, Event, Observer};
 pub use outline::RequestOutline;
+pub use price::{Cost, InvalidPrice, Price};
 pub use provider::ProviderLayer;
 pub use rate_limit::RateLimitLayer;
 pub use rate_limits::{RateLimits, RateLimitsRegistry, RateWindow};
@@ -136,7 +141,9 @@ pub use requirements::{Abilities, Ability, Capabilities, Need, Requirements, Unm
 pub use requirements_layer::RequirementsLayer;
 pub use retry::RetryLayer;
 pub use stack::{FailoverService, FailoverStack};
+pub use summary::{RequestOutcome, RequestSummary};
 pub use target::{Dialect, InvalidBaseUrl, InvalidRoute, Provider, Route, Target, TargetId};
+pub use telemetry::TelemetryLayer;
 pub use timeout::TimeoutLayer;
 pub use usage::{Usage, UsageHandle};
 pub use variant::{KeyHeader, Variant};

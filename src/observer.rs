@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use crate::{Fault, Outcome, Target};
+use crate::{Fault, Outcome, RequestSummary, Target};
 
 /// Is told what happens: counts it, logs it, pages somebody.
 ///
@@ -47,6 +47,24 @@ impl<F: Fn(&Event) + Send + Sync + 'static> Observer for F {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
+    /// A request came to a [`TelemetryLayer`](crate::TelemetryLayer).
+    #[non_exhaustive]
+    RequestStarted {
+        /// The route's name.
+        route: Arc<str>,
+    },
+    /// The answer to a request has begun, and is a stream of events.
+    #[non_exhaustive]
+    StreamStarted {
+        /// The route's name.
+        route: Arc<str>,
+    },
+    /// A request is over, its answer's body included: what a [`TelemetryLayer`](crate::TelemetryLayer) saw of it.
+    #[non_exhaustive]
+    RequestEnded {
+        /// What became of it.
+        summary: RequestSummary,
+    },
     /// A try began: the first of a target, a retry, or a hedge.
     #[non_exhaustive]
     AttemptStarted {
@@ -82,6 +100,22 @@ pub enum Event {
         to: Target,
         /// How it failed.
         fault: Fault,
+    },
+    /// A try failed, and the same target is tried again after a wait.
+    #[non_exhaustive]
+    Retried {
+        /// Who failed.
+        target: Option<Target>,
+        /// How it failed.
+        fault: Fault,
+        /// How long to wait before the next try.
+        wait: Duration,
+    },
+    /// An answer that had broken off is gone on with.
+    #[non_exhaustive]
+    Resumed {
+        /// Who goes on with it.
+        target: Option<Target>,
     },
     /// A target is slow, and another one is tried beside it.
     #[non_exhaustive]
@@ -133,6 +167,18 @@ pub enum CircuitState {
     Open,
 }
 
+impl CircuitState {
+    /// Its stable name, as in logs and `/status.json`: `"half_open"`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            CircuitState::Closed => "closed",
+            CircuitState::HalfOpen => "half_open",
+            CircuitState::Open => "open",
+        }
+    }
+}
+
 /// Everybody who is told. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Observers(Option<Arc<[Arc<dyn Observer>]>>);
@@ -145,6 +191,14 @@ impl Observers {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// Whether those are the same.
+    pub(crate) fn are(&self, others: &Observers) -> bool {
+        match (&self.0, &others.0) {
+            (Some(own), Some(others)) => Arc::ptr_eq(own, others),
+            (own, others) => own.is_none() && others.is_none(),
+        }
     }
 
     /// Tells everybody. The event is put together only if somebody listens.

@@ -1,6 +1,6 @@
 //! What of a request's body every layer may ask for, found in one scan.
 
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, fmt, ops::Range};
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What a request's JSON body says at its top: where its model stands, and whether it asks for a stream.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RequestOutline {
     body: Bytes,
     model: Option<Range<usize>>,
@@ -35,6 +35,16 @@ pub(crate) enum Metering {
     Missing { text: &'static str },
     /// This goes in there.
     Splice { place: Range<usize>, text: &'static str },
+}
+
+/// Without the body, which is what a user wrote.
+impl fmt::Debug for RequestOutline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestOutline")
+            .field("bytes", &self.body.len())
+            .field("streaming", &self.streaming)
+            .finish_non_exhaustive()
+    }
 }
 
 impl RequestOutline {

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet, fmt, hash::Hash, sync::Arc};
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 
-use crate::{Capabilities, Credentials, Variant};
+use crate::{Capabilities, Credentials, Price, Variant};
 
 /// A wire API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -302,6 +302,7 @@ struct TargetInner {
     capabilities: Capabilities,
     tags: BTreeSet<Box<str>>,
     weight: u32,
+    price: Option<Price>,
 }
 
 #[derive(Clone, Debug)]
@@ -336,7 +337,15 @@ impl Target {
     fn build(id: String, provider: Option<Provider>, model: Option<Model>) -> Self {
         let tags = provider.as_ref().map(|provider| provider.tags.clone()).unwrap_or_default();
         let capabilities = Capabilities::new();
-        Target(Arc::new(TargetInner { id: TargetId(id.into()), provider, model, capabilities, tags, weight: 1 }))
+        Target(Arc::new(TargetInner {
+            id: TargetId(id.into()),
+            provider,
+            model,
+            capabilities,
+            tags,
+            weight: 1,
+            price: None,
+        }))
     }
 
     /// Says what the model can do; without it, it is taken as capable of everything.
@@ -359,6 +368,19 @@ impl Target {
     pub fn with_weight(mut self, weight: u32) -> Self {
         Arc::make_mut(&mut self.0).weight = weight;
         self
+    }
+
+    /// Says what it charges: what its answers cost is known only then.
+    #[must_use]
+    pub fn with_price(mut self, price: Price) -> Self {
+        Arc::make_mut(&mut self.0).price = Some(price);
+        self
+    }
+
+    /// What it charges, where that was said.
+    #[must_use]
+    pub fn price(&self) -> Option<&Price> {
+        self.0.price.as_ref()
     }
 
     /// Its weight.

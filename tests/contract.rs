@@ -16,9 +16,9 @@ use scripted::{Act, Scripted, trailers};
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::{Layer, Service, ServiceExt};
 use tower_failover::{
-    BoxError, CapabilityFilterLayer, CatchErrorLayer, CircuitBreakerLayer, CollectBodyLayer, Dialect, FailoverLayer,
-    FailoverStack, Fault, Provider, ProviderLayer, RateLimitLayer, RecoveryLayer, RequestContext, RequirementsLayer,
-    RetryLayer, Route, Target, TimeoutLayer,
+    BoxError, CapabilityFilterLayer, CatchErrorLayer, CircuitBreakerLayer, CollectBodyLayer, Dialect, Event,
+    FailoverLayer, FailoverStack, Fault, Provider, ProviderLayer, RateLimitLayer, RecoveryLayer, RequestContext,
+    RequirementsLayer, RetryLayer, Route, Target, TelemetryLayer, TimeoutLayer,
     provider::{DispatchLayer, StreamGuardLayer},
     rate_limit::{Limits, RateLimitRegistry},
 };
@@ -373,5 +373,6 @@ contract! {
         .with_retry(RetryLayer::new().with_attempts(1))
         .with_failover(FailoverLayer::new(&route()).with_last_resort(false));
     stream_guard: StreamGuardLayer::new();
+    telemetry: TelemetryLayer::new(&route()).with_observer(|_: &Event| {});
     timeout: TimeoutLayer::new();
 }

@@ -24,6 +24,7 @@ use tower_failover::{
 use tower_resilience::{bulkhead, circuitbreaker, fallback, retry, timelimiter};
 
 use crate::{
+    listening,
     measure::{Run, Runnable},
     upstream::{Request, Response, Streaming, Template, Upstream, restricted_target, targets},
 };
@@ -49,6 +50,10 @@ pub(crate) struct Case {
 }
 
 impl Case {
+    pub(crate) fn new(name: &'static str, base: &'static str, make: impl Fn() -> Box<dyn Run> + 'static) -> Self {
+        Case { name, base, make: Box::new(make) }
+    }
+
     pub(crate) fn is_base(&self) -> bool {
         self.name == self.base
     }
@@ -96,6 +101,7 @@ pub(crate) fn all() -> Vec<Case> {
     let bare = case(BARE, tower::layer::util::Identity::new());
     let with_context = addressed(ADDRESSED, tower::layer::util::Identity::new());
     let stream = streamed(STREAM, tower::layer::util::Identity::new());
+    let own = own.into_iter().chain(listening::cases());
     [bare, with_context, stream].into_iter().chain(own).chain(towers).chain(resilience).collect()
 }
 

@@ -23,6 +23,8 @@
 //! had: callgrind runs each case in a process of its own with so many calls and with twice as many, and what the second
 //! takes more, divided by the calls, is the cost of one. Unlike times they hardly depend on what else the machine does.
 //!
+//! The cases with metrics need the feature: `cargo bench --bench layers --features metrics`.
+//!
 //! It prints whether the bars are met, and never fails because one is not. Without cargo's `--bench`, as under
 //! `cargo test --benches`, one short round shows that it works.
 
@@ -30,6 +32,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_types)]
 
 mod cases;
+mod listening;
 mod measure;
 mod report;
 mod upstream;

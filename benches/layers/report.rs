@@ -3,6 +3,7 @@
 use crate::{
     Options,
     cases::{BARE, CIRCUIT_BREAKER, Case, FIVE_LAYERS, RETRY, STACK, TIMEOUT, TOWER_RETRY, TOWER_TIMEOUT},
+    listening,
     measure::Measured,
 };
 
@@ -29,6 +30,7 @@ impl Report<'_> {
         self.print_setting();
         self.print_table();
         self.print_bars();
+        self.print_telemetry();
     }
 
     fn print_setting(&self) {
@@ -88,6 +90,23 @@ impl Report<'_> {
             let Some(added) = self.added(name) else { continue };
             verdict(name, added.time[0], nanoseconds, "ns");
             verdict(name, added.allocations, allocations, "allocations");
+        }
+    }
+
+    fn print_telemetry(&self) {
+        let of = |name: &str| {
+            let at = self.cases.iter().position(|case| case.name == name)?;
+            Some(&self.measured[at])
+        };
+        let Some(stack) = of(STACK) else { return };
+        println!("\nOf \"{STACK}\":");
+        for name in listening::NAMES {
+            let Some(measured) = of(name) else { continue };
+            let ratios = measured.times.iter().zip(&stack.times).map(|(own, stack)| own / stack);
+            let time = median(ratios.collect());
+            let instructions = measured.instructions.zip(stack.instructions).map(|(own, stack)| own / stack);
+            let instructions = instructions.map_or(String::new(), |ratio| format!(", {ratio:.2} × instructions"));
+            println!("  {time:.2} × time{instructions}: {name}");
         }
     }
 

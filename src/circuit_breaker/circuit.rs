@@ -113,6 +113,8 @@ impl Drop for Change<'_> {
     fn drop(&mut self) {
         if self.after != self.before {
             let (Listeners { observers, target, provider }, state) = (&self.circuit.listeners, self.after);
+            let (target_name, provider_name) = (target.as_deref(), provider.as_deref());
+            tracing::info!(target = target_name, provider = provider_name, state = state.name(), "circuit changed");
             observers.tell(|| Event::CircuitChanged { target: target.clone(), provider: provider.clone(), state });
         }
     }

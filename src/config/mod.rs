@@ -39,6 +39,7 @@ mod error;
 mod mask;
 mod pattern;
 mod policy;
+mod price;
 mod provider;
 mod reader;
 mod reference;

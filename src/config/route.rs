@@ -6,6 +6,7 @@ use super::{
     breaker,
     pattern::{Pattern, Routes},
     policy::Policy,
+    price,
     provider::Providers,
     reader::Table,
     value::Value,
@@ -91,7 +92,7 @@ impl RouteReader<'_> {
         let inherited = entry.map(|entry| entry.breaker).unwrap_or_default();
         let breaker = breaker::read(&mut table, inherited);
         let weight = table.take("weight").and_then(|value| value.u32_or_zero());
-        table.refuse_for_now(&["price"]);
+        let price = price::read(&mut table);
         let spot = table.spot().clone();
         table.finish();
 
@@ -107,7 +108,11 @@ impl RouteReader<'_> {
         if *self.breakers.entry(id.to_owned()).or_insert(breaker) != breaker {
             spot.report(format_args!("the target {id} has another `breaker` in another route, and only one circuit"));
         }
-        Some(target.with_capabilities(capabilities).with_tags(tags).with_weight(weight.unwrap_or(1)))
+        let target = target.with_capabilities(capabilities).with_tags(tags).with_weight(weight.unwrap_or(1));
+        Some(match price {
+            Some(price) => target.with_price(price),
+            None => target,
+        })
     }
 }
 

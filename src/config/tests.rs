@@ -334,10 +334,28 @@ fn a_route_commits_and_meters_as_the_defaults_say_or_as_it_says_itself() {
 }
 
 #[test]
+fn a_target_has_the_price_that_is_written() {
+    let price = "{ input = 3, output = 15.0, cached_input = 0.3, cache_write_input = 3.75 }";
+    let config = read(&minimal("").replace("'p'}", &format!("'p', price = {price} }}"))).unwrap();
+    let price = *config.routes.find("any").unwrap().route.targets()[0].price().unwrap();
+    let told = (price.input(), price.output(), price.cached_input(), price.cache_write_input());
+    assert_eq!(told, (3.0, 15.0, 0.3, 3.75));
+    for (price, wrong) in [
+        ("{ input = 3 }", "output"),
+        ("{ input = -1, output = 1 }", "input: must be a number"),
+        ("{ input = 1, output = inf }", "output: must be a number"),
+        ("{ input = '1', output = 1 }", "input: expected a number"),
+        ("{ input = 1, output = 1, cached = 1 }", "cached"),
+    ] {
+        let errors = errors_in("", "", &format!("targets = [{{ provider = 'p', price = {price} }}]"));
+        assert!(errors.len() == 1 && errors[0].contains(wrong), "{errors:?}");
+    }
+}
+
+#[test]
 fn what_will_come_is_not_unknown() {
     let later = [
         ("auth = {}", "", "", "1:1: auth"),
-        ("", "", "targets = [{ provider = 'p', price = {} }]", "7:30: routes.'*'.targets[0].price"),
         ("", "", "strategy = 'latency'", "7:12: routes.'*'.strategy: \"latency\" is"),
     ];
     for (root, provider, route, beginning) in later {

@@ -79,6 +79,17 @@ impl<'r> Value<'r> {
         self.value.as_str() == Some(text)
     }
 
+    /// Any number.
+    pub(super) fn number(&self) -> Option<f64> {
+        match &self.value {
+            DeValue::Integer(integer) => {
+                i64::from_str_radix(integer.as_str(), integer.radix()).ok().map(|it| it as f64)
+            }
+            DeValue::Float(float) => float.as_str().parse().ok(),
+            _ => self.fail_type("a number"),
+        }
+    }
+
     /// A share: 0 to 1.
     pub(super) fn ratio(&self) -> Option<f64> {
         let share = match &self.value {

@@ -164,7 +164,7 @@ where
                         }
                         let late = Fault::new(FaultKind::Timeout, "no answer before the deadline");
                         let fault = race.out_of_time(lead.as_mut(), late);
-                        return Poll::Ready(Ok(this.policy.fail(*this.asker, fault)));
+                        return Poll::Ready(Ok(this.policy.fail(race.walk.context(), *this.asker, fault)));
                     };
                     let fault = this.classifier.classify(&result);
                     let ended = match rival {
@@ -187,7 +187,7 @@ where
                         continue;
                     }
                     if let Some(held) = race.held.take() {
-                        this.policy.tell_failed(&fault);
+                        this.policy.tell_failed(race.walk.context(), &fault);
                         return Poll::Ready(held.map(|response| response.map(ResponseBody::inner)));
                     }
                     let in_time = !race.walk.context().deadline().is_some_and(Deadline::is_past);
@@ -195,7 +195,7 @@ where
                         Step::Try(next) => {
                             // Not kept while others are tried: it may hold a connection.
                             drop(result);
-                            this.policy.tell_failed_over(ended, next, &fault);
+                            this.policy.tell_failed_over(race.walk.context(), ended, next, &fault);
                             let again = race.start(next, this.parts, this.service, this.policy);
                             match lead.is_on() {
                                 false => lead.set(again),
@@ -205,10 +205,12 @@ where
                         Step::Wait => {}
                         Step::PassOn if others => race.held = Some(result),
                         Step::PassOn => {
-                            this.policy.tell_failed(&fault);
+                            this.policy.tell_failed(race.walk.context(), &fault);
                             return Poll::Ready(result.map(|response| response.map(ResponseBody::inner)));
                         }
-                        Step::Fail(fault) => return Poll::Ready(Ok(this.policy.fail(*this.asker, fault))),
+                        Step::Fail(fault) => {
+                            return Poll::Ready(Ok(this.policy.fail(race.walk.context(), *this.asker, fault)));
+                        }
                     }
                 }
             }
@@ -265,7 +267,7 @@ where
         // Asked once: what is refused now is not asked for again with every poll.
         let (_, slow) = self.latest.take()?;
         let next = self.walk.peek().filter(|_| policy.hedge.as_ref().is_some_and(Hedge::withdraw))?;
-        policy.tell_hedged(slow, next);
+        policy.tell_hedged(self.walk.context(), slow, next);
         self.walk.next()
     }
 
@@ -286,10 +288,10 @@ where
     }
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<S::Response, S::Error>> {
-        match self.project().attempt.as_pin_mut() {
-            Some(attempt) => attempt.poll(cx),
-            None => Poll::Pending,
-        }
+        let this = self.project();
+        let Some(attempt) = this.attempt.as_pin_mut() else { return Poll::Pending };
+        let _within = this.entry.as_ref().and_then(AttemptGuard::enter);
+        attempt.poll(cx)
     }
 
     /// Records how it ended.
@@ -315,6 +317,7 @@ fn prepare(parts: &mut Parts, body: &Bytes, policy: &Policy) -> Result<RequestCo
     let context = parts.extensions.remove::<RequestContext>().unwrap_or_default();
     let context = context.with_deadline(Deadline::after(policy.total));
     context.tell(&policy.observers);
+    context.is_for(parts.uri.path());
     match context.dialect().or_else(|| Dialect::from_path(parts.uri.path())) {
         None => Ok(context),
         Some(dialect) => dialect::describe(context, dialect, parts.uri.path(), body),

@@ -1,7 +1,7 @@
 //! What the log and the observers are told.
 
 use super::{layer::Policy, walk::Next};
-use crate::{CircuitAdvice, Event, Fault, Phase, RequestContext, ResponseBody, Target, body::Asker};
+use crate::{CircuitAdvice, Event, Fault, Phase, RequestContext, ResponseBody, Target, body::Asker, trace};
 
 impl Policy {
     pub(super) fn target(&self, next: Next) -> &Target {
@@ -9,18 +9,37 @@ impl Policy {
     }
 
     #[cold]
-    pub(super) fn tell_failed_over(&self, from: Next, to: Next, fault: &Fault) {
+    pub(super) fn tell_failed_over(&self, context: &RequestContext, from: Next, to: Next, fault: &Fault) {
         let (route, kind, last_resort) = (self.route.name(), fault.kind().name(), to.last_resort);
         let (from, to) = (self.target(from), self.target(to));
+        let status = fault.status().map(|status| status.as_u16());
+        let (provider_code, reason) = (fault.code().map(trace::shortened), fault.reason());
         if fault.policy().circuit == CircuitAdvice::OpenLong {
             // Waiting does not mend these: somebody has to look at the key, the balance or the model's name.
-            let reason = fault.message();
-            tracing::error!(route, from = %from.id(), to = %to.id(), kind, reason, "failover: the target needs attention");
+            tracing::error!(
+                route,
+                from = %from.id(),
+                to = %to.id(),
+                kind,
+                http.response.status_code = status,
+                provider_code,
+                reason,
+                "failover: the target needs attention"
+            );
         } else {
-            let reason = fault.message();
-            tracing::info!(route, from = %from.id(), to = %to.id(), kind, last_resort, reason, "failover");
+            tracing::info!(
+                route,
+                from = %from.id(),
+                to = %to.id(),
+                kind,
+                http.response.status_code = status,
+                provider_code,
+                last_resort,
+                reason,
+                "failover"
+            );
         }
-        self.observers.tell(|| Event::FailedOver {
+        context.observe(|| Event::FailedOver {
             route: self.route.shared_name(),
             from: from.clone(),
             to: to.clone(),
@@ -29,10 +48,10 @@ impl Policy {
     }
 
     #[cold]
-    pub(super) fn tell_hedged(&self, slow: Next, beside: Next) {
+    pub(super) fn tell_hedged(&self, context: &RequestContext, slow: Next, beside: Next) {
         let (slow, beside) = (self.target(slow), self.target(beside));
         tracing::debug!(route = self.route.name(), slow = %slow.id(), beside = %beside.id(), "hedge");
-        self.observers.tell(|| Event::Hedged {
+        context.observe(|| Event::Hedged {
             route: self.route.shared_name(),
             slow: slow.clone(),
             beside: beside.clone(),
@@ -52,16 +71,21 @@ impl Policy {
                 }
             }
         }
-        self.observers.tell(|| Event::Answered { route: self.route.shared_name(), target: self.target(by).clone() });
+        context.observe(|| Event::Answered { route: self.route.shared_name(), target: self.target(by).clone() });
     }
 
-    pub(super) fn tell_failed(&self, fault: &Fault) {
-        self.observers.tell(|| Event::Failed { route: self.route.shared_name(), fault: fault.clone() });
+    pub(super) fn tell_failed(&self, context: &RequestContext, fault: &Fault) {
+        context.observe(|| Event::Failed { route: self.route.shared_name(), fault: fault.clone() });
     }
 
     /// The answer that is a failure.
-    pub(super) fn fail<B>(&self, asker: Asker, fault: Fault) -> http::Response<ResponseBody<B>> {
-        self.tell_failed(&fault);
+    pub(super) fn fail<B>(
+        &self,
+        context: &RequestContext,
+        asker: Asker,
+        fault: Fault,
+    ) -> http::Response<ResponseBody<B>> {
+        self.tell_failed(context, &fault);
         asker.failure(fault)
     }
 }

@@ -1,6 +1,6 @@
 //! The endpoints that generate, of every dialect: find the route and hand over to its stack.
 
-use std::time::Duration;
+use std::{future::Future, pin::Pin, time::Duration};
 
 use axum::{body::Body, extract::State, response::Response};
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use crate::{
     body::{Asker, Collect},
     dialect,
     recovery::RecoveryBody,
+    telemetry::{Record, TelemetryBody},
 };
 
 /// How long a request's body may take to come. It also bounds how long one that never comes can hold up a stop.
@@ -71,11 +72,15 @@ where
             Err(late.with_status(http::StatusCode::REQUEST_TIMEOUT))
         }
     };
-    let (mut response, context) = match collected.and_then(|body| prepare(&live, dialect, parts, on_its_own(body))) {
+    let context = RequestContext::new().with_dialect(dialect).with_request_id(request_id.clone());
+    let prepared = collected.and_then(|body| prepare(&live, dialect, parts, on_its_own(body), context.clone()));
+    let (mut response, context) = match prepared {
         Ok(prepared) => prepared.answer().await,
         Err(fault) => {
+            let record = Record::begin(&gateway.inner.unrouted, context.clone(), "");
             let failure: http::Response<ResponseBody<FailoverBody>> = Asker::speaking(dialect).failure(fault);
-            (failure.map(|body| answer_body(RecoveryBody::passing(body), dialect, false)), RequestContext::new())
+            let failure = record.attach(failure.map(RecoveryBody::passing));
+            (failure.map(|body| answer_body(body, dialect, false)), context)
         }
     };
     headers::to_client(response.headers_mut(), &context, request_id);
@@ -92,7 +97,7 @@ fn on_its_own(body: Bytes) -> Bytes {
 /// The body of an answer: what the stack gives, with a stream's unclean end made known.
 pub(super) type AnswerBody = TerminatedBody<StackBody>;
 
-type StackBody = RecoveryBody<FailoverService<Upstream>, FailoverBody>;
+type StackBody = TelemetryBody<RecoveryBody<FailoverService<Upstream>, FailoverBody>>;
 type FailoverBody = <<FailoverService<Upstream> as Service<Request<Full<Bytes>>>>::Response as IntoBody>::Body;
 
 fn answer_body(body: StackBody, dialect: Dialect, array: bool) -> AnswerBody {
@@ -118,7 +123,13 @@ struct Prepared {
     model: String,
 }
 
-fn prepare(live: &Live, dialect: Dialect, mut parts: Parts, body: Bytes) -> Result<Prepared, Fault> {
+fn prepare(
+    live: &Live,
+    dialect: Dialect,
+    mut parts: Parts,
+    body: Bytes,
+    context: RequestContext,
+) -> Result<Prepared, Fault> {
     let outline = dialect::outline(dialect, parts.uri.path(), &body)
         .unwrap_or_else(|| Err(Fault::new(FaultKind::Unsupported, "this dialect is not served here")))?;
     let model = model(&outline)?;
@@ -127,7 +138,7 @@ fn prepare(live: &Live, dialect: Dialect, mut parts: Parts, body: Bytes) -> Resu
             .with_status(http::StatusCode::NOT_FOUND)
             .with_code("model_not_found")
     })?;
-    let mut context = RequestContext::new().with_dialect(dialect).with_outline(outline);
+    let mut context = context.with_outline(outline);
     if let Some(asked) = asked(&parts.headers)? {
         context = context.with_requirements(asked);
     }
@@ -140,24 +151,31 @@ fn prepare(live: &Live, dialect: Dialect, mut parts: Parts, body: Bytes) -> Resu
 
 impl Prepared {
     async fn answer(self) -> (http::Response<AnswerBody>, RequestContext) {
-        let Stack { mut service, recovery } = self.stack;
+        let Stack { mut service, recovery, telemetry } = self.stack;
+        let record = Record::begin(&telemetry, self.context.clone(), self.request.uri().path());
         let array = dialect::translate::wants_array(self.request.uri());
         // Boxed, because it is the most of this future by far, and hyper moves that about while it is set up.
         // Both are always ready.
         let response = match recovery {
-            None => Box::pin(service.call(self.request))
+            None => within(&record, Box::pin(service.call(self.request)))
                 .await
                 .map(|response| response.map(|body| RecoveryBody::passing(ResponseBody::inner(body)))),
-            Some(recovery) => Box::pin(recovery.layer(service).call(self.request)).await,
+            Some(recovery) => within(&record, Box::pin(recovery.layer(service).call(self.request))).await,
         };
         let response = match response {
             Ok(response) => response,
             Err(never) => match never {},
         };
+        let response = record.attach(response);
         let mut response = response.map(|body| answer_body(body, self.dialect, array));
         headers::name_target(response.headers_mut(), &self.context, &self.model);
         (response, self.context)
     }
+}
+
+/// Waits within the span of the request.
+async fn within<F: Future + Unpin>(record: &Record, mut call: F) -> F::Output {
+    std::future::poll_fn(|cx| record.within(|| Pin::new(&mut call).poll(cx))).await
 }
 
 fn model(outline: &RequestOutline) -> Result<String, Fault> {

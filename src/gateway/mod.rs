@@ -19,6 +19,7 @@ mod banner;
 mod demo;
 mod generate;
 mod headers;
+mod metrics;
 mod models;
 mod reload;
 mod server;
@@ -42,9 +43,9 @@ use http::StatusCode;
 use tower_layer::Layer;
 
 pub use self::demo::Demo;
-use self::upstream::Upstream;
+use self::{metrics::Telemetry, upstream::Upstream};
 use crate::{
-    Dialect, FailoverService, Fault, FaultKind, RecoveryLayer,
+    Dialect, FailoverService, Fault, FaultKind, RecoveryLayer, TelemetryLayer,
     body::Asker,
     config::{Config, RouteConfig, Shared},
 };
@@ -61,6 +62,9 @@ struct Inner {
     live: ArcSwap<Live>,
     /// Held by whoever puts another configuration in the place of this one.
     reloading: Mutex<()>,
+    telemetry: Telemetry,
+    /// For requests that no route is for.
+    unrouted: TelemetryLayer,
     demo: Option<Demo>,
     stopping: AtomicBool,
 }
@@ -75,10 +79,11 @@ struct Live {
 }
 
 impl Live {
-    fn new(config: Config, shared: Shared, client: &Upstream) -> Self {
+    fn new(config: Config, shared: Shared, client: &Upstream, telemetry: &Telemetry) -> Self {
         let stack = |route: &RouteConfig| Stack {
             service: route.stack(&shared, config.max_body).layer(client.clone()),
             recovery: route.recovery(config.max_body),
+            telemetry: telemetry.layer(&route.route),
         };
         let stacks = config.routes.iter().map(stack).collect();
         Live { config, shared, stacks }
@@ -98,6 +103,7 @@ struct Stack {
     service: FailoverService<Upstream>,
     /// What is around it, where streams that break off are completed.
     recovery: Option<RecoveryLayer>,
+    telemetry: TelemetryLayer,
 }
 
 impl Gateway {
@@ -116,10 +122,13 @@ impl Gateway {
     fn build(config: Config, demo: Option<Demo>) -> Self {
         let client = upstream::client();
         let shared = config.shared();
-        let live = Live::new(config, shared, &client);
+        let telemetry = Telemetry::new();
+        let live = Live::new(config, shared, &client, &telemetry);
         live.keep_keys_fresh();
+        let live = ArcSwap::from_pointee(live);
+        let unrouted = telemetry.layer_of_none();
         let (reloading, stopping) = Default::default();
-        Gateway { inner: Arc::new(Inner { client, live: ArcSwap::from_pointee(live), reloading, demo, stopping }) }
+        Gateway { inner: Arc::new(Inner { client, live, reloading, telemetry, unrouted, demo, stopping }) }
     }
 
     /// What serves requests that come now.
@@ -134,6 +143,7 @@ impl Gateway {
             .fold(Router::new(), |router, path| router.route(path, post(generate::route)))
             .route("/v1/models", get(models::list))
             .route("/v1/models/{*call}", get(models::get))
+            .route("/metrics", get(metrics::serve))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready));
         if let Some(demo) = &self.inner.demo {

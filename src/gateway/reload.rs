@@ -50,7 +50,7 @@ impl Gateway {
         }
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let shared = config.shared_after(&old.shared);
-        let live = Live::new(config, shared, &self.inner.client);
+        let live = Live::new(config, shared, &self.inner.client, &self.inner.telemetry);
         live.keep_keys_fresh();
         self.inner.live.store(Arc::new(live));
     }

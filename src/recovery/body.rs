@@ -18,7 +18,7 @@ use super::{
     seam::Asked,
 };
 use crate::{
-    BoxError, Dialect, Fault, FaultKind, RequestContext, ResponseBody,
+    Attempt, BoxError, Dialect, Event, Fault, FaultKind, RequestContext, ResponseBody,
     body::EventStream,
     continuation::{Continuation, Form},
     dialect,
@@ -157,7 +157,7 @@ where
         }
         // Half an event is nothing that anybody has seen.
         self.events = EventStream::default();
-        tracing::info!(kind = fault.kind().name(), reason = fault.message(), "a stream broke off");
+        tracing::debug!(kind = fault.kind().name(), reason = fault.reason(), "asking for the rest of a stream");
         self.broken.get_or_insert(fault);
         self.breaks += 1;
         if self.breaks > MOST_BREAKS {
@@ -202,7 +202,7 @@ where
             if let Some(fault) = response.extensions().get::<Fault>() {
                 tracing::info!(
                     kind = fault.kind().name(),
-                    reason = fault.message(),
+                    reason = fault.reason(),
                     "nobody could be asked for the rest"
                 );
             }
@@ -214,6 +214,10 @@ where
             _ => as_asked,
         };
         self.answer.resume(asked);
+        let attempts = self.question.context.attempts();
+        let target = attempts.answered().and_then(Attempt::target);
+        tracing::info!(target = target.map(|target| target.id().as_str()), "a stream is gone on with");
+        self.question.context.observe(|| Event::Resumed { target: target.cloned() });
         Poll::Ready(Some(ResponseBody::inner(response.into_body())))
     }
 }

@@ -14,8 +14,8 @@ use tower::util::Oneshot;
 use tower_service::Service;
 
 use crate::{
-    Classify, Fault, FaultKind, Outcome, RequestContext, ResponseBody, RetryAdvice, body::Asker, context::AttemptGuard,
-    retry::RetryLayer,
+    Classify, Event, Fault, FaultKind, Outcome, RequestContext, ResponseBody, RetryAdvice, body::Asker,
+    context::AttemptGuard, retry::RetryLayer, trace,
 };
 
 pin_project! {
@@ -77,11 +77,13 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             let mut this = self.as_mut().project();
+            let within = this.entry.as_ref().and_then(AttemptGuard::enter);
             let result = match this.state.as_mut().project() {
                 StateProjection::First { future } => ready!(future.poll(cx)),
                 StateProjection::Again { future } => ready!(future.poll(cx)),
                 StateProjection::Waiting { timer } => {
                     ready!(timer.poll(cx));
+                    drop(within);
                     let Some((service, request)) = this.again.take() else { return Poll::Pending };
                     *this.tries += 1;
                     if *this.tries < this.policy.attempts {
@@ -96,6 +98,7 @@ where
                     continue;
                 }
             };
+            drop(within);
             let fault = this.policy.classifier.classify(&result);
             if let Some(entry) = this.entry {
                 entry.ended(Outcome::of(fault.clone()));
@@ -111,6 +114,9 @@ where
                 Some(wait) if this.again.is_some() => {
                     // Not kept during the wait: it may hold a connection.
                     drop(result);
+                    if let Some(context) = context {
+                        tell(context, &fault, wait);
+                    }
                     *this.failure = Some(fault.into());
                     this.state.set(State::Waiting { timer: sleep(wait) });
                 }
@@ -118,6 +124,21 @@ where
             }
         }
     }
+}
+
+#[cold]
+fn tell(context: &RequestContext, fault: &Fault, wait: Duration) {
+    let target = context.target();
+    tracing::info!(
+        target = target.map(|target| target.id().as_str()),
+        kind = fault.kind().name(),
+        http.response.status_code = fault.status().map(|status| status.as_u16()),
+        provider_code = fault.code().map(trace::shortened),
+        wait = wait.as_secs_f64(),
+        reason = fault.reason(),
+        "retry"
+    );
+    context.observe(|| Event::Retried { target: target.cloned(), fault: fault.clone(), wait });
 }
 
 impl<C> RetryLayer<C> {

@@ -47,6 +47,9 @@ fn fault(rules: &FaultRules, status: Option<StatusCode>, words: &Words, credenti
         (message, _) => Cow::Owned(truncated(&credentials.redact(message)).to_owned()),
     };
     let mut fault = Fault::new(kind, message);
+    if !words.message.is_empty() {
+        fault = fault.quoted();
+    }
     if let Some(status) = status.filter(|status| status.is_client_error() || status.is_server_error()) {
         fault = fault.with_status(status);
     }

@@ -10,8 +10,9 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::{Commit, Exchange, supervisor::Progress, supervisor::Supervisor};
 use crate::{
-    BoxError, Fault, FaultKind, UsageHandle,
+    Attempt, BoxError, Fault, FaultKind, UsageHandle,
     body::{Decoded, IdleTimer},
+    trace,
 };
 
 /// A stream that is watched: it ends with an error unless its answer is whole.
@@ -30,6 +31,8 @@ struct Watch {
     progress: IdleTimer,
     upstream_ended: bool,
     over: bool,
+    /// Whether the attempt's span knows which model answers.
+    model_told: bool,
 }
 
 /// How long a connection may take to end behind an answer that is whole: if it does, it can be used again.
@@ -69,6 +72,7 @@ impl<B> GuardedBody<B> {
             trailers: None,
             upstream_ended: false,
             over: false,
+            model_told: false,
         };
         GuardedBody { inner, watch: Some(Box::new(watch)) }
     }
@@ -131,11 +135,18 @@ impl Watch {
         match ready!(Pin::new(inner).poll_frame(cx)) {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
+                    if trace::listens() && !self.model_told {
+                        let attempt = self.exchange.attempt();
+                        self.model_told = attempt.is_none_or(|attempt| trace::answered_by(attempt.span(), &data));
+                    }
                     let had_begun = self.supervisor.is_committed();
                     let (was_finished, was_over) = (self.supervisor.is_finished(), self.supervisor.is_over());
                     let progress = self.supervisor.push(data);
                     if self.supervisor.is_committed() && !had_begun {
                         self.progress = IdleTimer::new(self.exchange.settings.idle);
+                    }
+                    if self.supervisor.is_finished() && !was_finished {
+                        self.exchange.attempt().into_iter().for_each(Attempt::became_whole);
                     }
                     if self.supervisor.is_over() && !was_over {
                         self.progress.tighten(CONNECTION_END);

@@ -16,6 +16,7 @@ use crate::{
     body::{Coding, Collect, Decoded, EventStream, IdleTimer, UnknownCoding, collect::CollectError},
     dialect::{self, Answer, StreamReader},
     provider::{classify, dispatch::Metered},
+    trace,
 };
 
 /// How much of an error's body is read.
@@ -223,6 +224,9 @@ fn answer<B>(
             Answer::Whole(usage) => {
                 let usage = usage.or_else(|| exchange.estimate(dialect::written(dialect, &body)));
                 usage.into_iter().for_each(|usage| exchange.spend(usage));
+                if trace::listens() {
+                    exchange.attempt().into_iter().for_each(|attempt| _ = trace::answered_by(attempt.span(), &body));
+                }
                 parts.extensions.insert(UsageHandle::of(usage));
                 if !exchange.streaming() {
                     return Response::from_parts(parts, ResponseBody::whole(body));

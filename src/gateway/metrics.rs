@@ -1,0 +1,87 @@
+//! `GET /metrics`, for Prometheus, and who is told what becomes of each route's requests.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use axum::{
+    extract::State,
+    http::{HeaderName, header},
+};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use super::Gateway;
+use crate::{
+    Event, Observer, Route, TelemetryLayer,
+    config::Shared,
+    telemetry::{Metric, Metrics},
+};
+
+/// Prometheus' text format.
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What the gateway keeps of its requests: its own, so that several gateways in one process do not mix.
+#[derive(Clone, Debug)]
+pub(super) struct Telemetry {
+    metrics: Metrics,
+    handle: Handle,
+}
+
+impl Telemetry {
+    pub(super) fn new() -> Self {
+        let builder = Metric::ALL.iter().filter(|metric| !metric.buckets.is_empty()).fold(
+            PrometheusBuilder::new(),
+            |builder, metric| {
+                #[expect(clippy::expect_used, reason = "it refuses only a list of none, and those were left out")]
+                builder.set_buckets_for_metric(Matcher::Full(metric.name.into()), metric.buckets).expect("has buckets")
+            },
+        );
+        let recorder = builder.build_recorder();
+        let handle = Handle(Arc::new((recorder.handle(), AtomicU32::new(0))));
+        Telemetry { metrics: Metrics::new(recorder), handle }
+    }
+
+    /// What is around the stack of a route.
+    pub(super) fn layer(&self, route: &Route) -> TelemetryLayer {
+        let layer = TelemetryLayer::new(route).with_observer(self.metrics.observer(route));
+        layer.with_observer(self.handle.clone())
+    }
+
+    /// The same for requests that no route is for.
+    pub(super) fn layer_of_none(&self) -> TelemetryLayer {
+        TelemetryLayer::named("none").with_observer(self.metrics.observer_of_none())
+    }
+
+    fn render(&self, shared: &Shared) -> String {
+        self.metrics.refresh(&shared.circuits, &shared.rate_limits);
+        self.handle.0.0.render()
+    }
+}
+
+/// The exporter keeps each sample of a histogram until somebody puts it into its bucket: that is done when it is asked, and every
+/// so many requests, lest they pile up where nobody asks.
+#[derive(Clone)]
+struct Handle(Arc<(PrometheusHandle, AtomicU32)>);
+
+/// How many requests leave their samples until they are put into buckets.
+const UPKEEP_EVERY: u32 = 1024;
+
+impl Observer for Handle {
+    fn observe(&self, event: &Event) {
+        let (handle, ended) = &*self.0;
+        if matches!(event, Event::RequestEnded { .. }) && ended.fetch_add(1, Ordering::Relaxed) % UPKEEP_EVERY == 0 {
+            handle.run_upkeep();
+        }
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Handle")
+    }
+}
+
+pub(super) async fn serve(State(gateway): State<Gateway>) -> ([(HeaderName, &'static str); 1], String) {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], gateway.inner.telemetry.render(&gateway.live().shared))
+}
