@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     Fault, FaultKind, Target, Usage,
+    statistics::Call,
     sync::{AtomicU8, OnceLock, Ordering},
 };
 
@@ -55,12 +56,14 @@ pub struct Attempt {
     // Boxed, because it is rare, and whatever is here is kept as long as the answer runs.
     interruption: OnceLock<Box<Fault>>,
     usage: OnceLock<Usage>,
+    /// Where it is counted, if anywhere.
+    call: Option<Call>,
     request_losses: OnceLock<Box<[&'static str]>>,
     answer_losses: OnceLock<Box<[&'static str]>>,
 }
 
 impl Attempt {
-    fn new(target: Option<Target>) -> Self {
+    fn new(target: Option<Target>, call: Option<Call>) -> Self {
         Attempt {
             target,
             started: Instant::now(),
@@ -68,6 +71,7 @@ impl Attempt {
             ended: OnceLock::new(),
             interruption: OnceLock::new(),
             usage: OnceLock::new(),
+            call,
             request_losses: OnceLock::new(),
             answer_losses: OnceLock::new(),
         }
@@ -151,7 +155,9 @@ impl Attempt {
             Outcome::Failed(_) => Phase::Sent,
             Outcome::Refused(_) | Outcome::Cancelled => Phase::NeverSent,
         };
-        if self.ended.set((outcome, self.started.elapsed())).is_err() {
+        let now = Instant::now();
+        let latency = now.saturating_duration_since(self.started);
+        if self.ended.set((outcome, latency)).is_err() {
             return false;
         }
         if never_sent {
@@ -160,12 +166,24 @@ impl Attempt {
         } else {
             self.reached(reached);
         }
+        if let (Some(call), Some(outcome)) = (&self.call, self.outcome()) {
+            call.ended(outcome, self.phase() > Phase::NeverSent, now, latency);
+        }
         true
+    }
+
+    /// Where it is counted.
+    pub(crate) fn call(&self) -> Option<&Call> {
+        self.call.as_ref()
     }
 
     /// Records what broke the answer off. The first word counts; whether this was it.
     pub(crate) fn interrupt(&self, fault: Fault) -> bool {
-        self.interruption.set(Box::new(fault)).is_ok()
+        let is_news = self.interruption.set(Box::new(fault)).is_ok();
+        if let (true, Some(call), Some(fault)) = (is_news, &self.call, self.interruption()) {
+            call.interrupted(fault);
+        }
+        is_news
     }
 }
 
@@ -222,8 +240,8 @@ impl AttemptLog {
         self.iter().nth(index)
     }
 
-    pub(crate) fn start(&self, target: Option<Target>) -> AttemptIndex {
-        let attempt = match self.first.set(Attempt::new(target)) {
+    pub(crate) fn start(&self, target: Option<Target>, call: Option<Call>) -> AttemptIndex {
+        let attempt = match self.first.set(Attempt::new(target, call)) {
             Ok(()) => return 0,
             Err(attempt) => attempt,
         };
@@ -257,7 +275,7 @@ mod tests {
     fn tries_keep_their_order_and_only_those_on_the_wire_count() {
         let log = AttemptLog::default();
         for name in ["a", "unreachable", "b", "c"] {
-            let index = log.start(Some(Target::named(name)));
+            let index = log.start(Some(Target::named(name)), None);
             let attempt = log.get(index).unwrap();
             match name {
                 "a" => _ = attempt.end(Outcome::Refused(Fault::new(FaultKind::Refused, "open"))),
@@ -281,7 +299,7 @@ mod tests {
     #[test]
     fn the_first_word_about_an_end_counts() {
         let log = AttemptLog::default();
-        let attempt = log.get(log.start(None)).unwrap();
+        let attempt = log.get(log.start(None, None)).unwrap();
         assert_eq!(attempt.outcome(), None);
         assert!(attempt.end(Outcome::Cancelled) && !attempt.end(Outcome::Answered));
         assert_eq!(attempt.outcome(), Some(&Outcome::Cancelled));
@@ -292,7 +310,7 @@ mod tests {
         let log = AttemptLog::default();
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| (0..100).for_each(|_| _ = log.start(None)));
+                scope.spawn(|| (0..100).for_each(|_| _ = log.start(None, None)));
             }
         });
         assert_eq!(log.iter().count(), 400);
@@ -307,7 +325,7 @@ mod loom {
     use std::sync::Arc;
 
     fn index(log: &AttemptLog, name: &str) -> AttemptIndex {
-        log.start(Some(Target::named(name)))
+        log.start(Some(Target::named(name)), None)
     }
 
     fn name(log: &AttemptLog, index: AttemptIndex) -> String {
@@ -355,7 +373,7 @@ mod loom {
     fn one_word_about_an_end_counts() {
         ::loom::model(|| {
             let log = Arc::new(AttemptLog::default());
-            let place = log.start(None);
+            let place = log.start(None, None);
             let cancelling = thread::spawn({
                 let log = log.clone();
                 move || {

@@ -16,6 +16,7 @@ use crate::{
     attempt::{AttemptIndex, Outcome, Phase},
     continuation::{Continuation, Form},
     observer::Observers,
+    statistics::Call,
     usage::Written,
 };
 
@@ -297,8 +298,8 @@ impl RequestContext {
     }
 
     /// The context of another target's attempt, with its own entry in the log.
-    pub(crate) fn attempt_for(&self, target: Target, last_resort: bool, form: Form) -> Self {
-        let attempt = Some(self.start(Some(&target)));
+    pub(crate) fn attempt_for(&self, target: Target, last_resort: bool, form: Form, call: Option<Call>) -> Self {
+        let attempt = Some(self.start(Some(&target), call));
         RequestContext {
             shared: self.shared.clone(),
             target: Some(target),
@@ -312,14 +313,15 @@ impl RequestContext {
 
     /// The context of another try of the same target, with its own entry in the log.
     pub(crate) fn another_try(&self) -> Self {
-        RequestContext { attempt: Some(self.start(self.target.as_ref())), ..self.clone() }
+        let call = self.attempt().and_then(Attempt::call).and_then(Call::again);
+        RequestContext { attempt: Some(self.start(self.target.as_ref(), call)), ..self.clone() }
     }
 
-    fn start(&self, target: Option<&Target>) -> AttemptIndex {
+    fn start(&self, target: Option<&Target>, call: Option<Call>) -> AttemptIndex {
         if let Some(observers) = self.shared.observers.get() {
-            observers.tell(|| Event::AttemptStarted { target: target.cloned() });
+            observers.tell_routine(|| Event::AttemptStarted { target: target.cloned() });
         }
-        self.shared.attempts.start(target.cloned())
+        self.shared.attempts.start(target.cloned(), call)
     }
 
     fn end(&self, outcome: Outcome) {
@@ -328,7 +330,7 @@ impl RequestContext {
             return;
         }
         let (Some(observers), Some(outcome)) = (self.shared.observers.get(), attempt.outcome()) else { return };
-        observers.tell(|| Event::AttemptEnded {
+        observers.tell_routine(|| Event::AttemptEnded {
             target: self.target.clone(),
             outcome: outcome.clone(),
             latency: attempt.latency().unwrap_or_default(),
@@ -389,7 +391,7 @@ mod tests {
     #[test]
     fn attempts_share_everything_but_their_target() {
         let request = RequestContext::new().with_dialect(Dialect::OpenAiChat);
-        let attempt = request.attempt_for(Target::named("a"), false, Form::AsAsked);
+        let attempt = request.attempt_for(Target::named("a"), false, Form::AsAsked, None);
         let again = attempt.another_try();
         drop(AttemptGuard::new(attempt.clone()));
         AttemptGuard::new(again.clone()).end(Outcome::Answered);
@@ -416,7 +418,7 @@ mod tests {
         );
         let some = |(body, outline)| (body, Some(outline));
         let context = request.clone().continuing(Continuation::new(some(prefill), Some(some(instruction))));
-        let needs = |form| context.attempt_for(Target::named("a"), false, form).requirements().unwrap().clone();
+        let needs = |form| context.attempt_for(Target::named("a"), false, form, None).requirements().unwrap().clone();
         let (begun, instructed) = (needs(Form::AsAsked), needs(Form::Instructed));
         assert!(begun.features.contains(crate::Feature::Prefill));
         assert!(!instructed.features.contains(crate::Feature::Prefill));

@@ -106,6 +106,7 @@ mod retry_after;
 #[cfg_attr(docsrs, doc(cfg(feature = "simulated")))]
 pub mod simulated;
 mod stack;
+pub mod statistics;
 mod sync;
 mod target;
 pub mod timeout;
@@ -136,6 +137,7 @@ pub use requirements::{Abilities, Ability, Capabilities, Need, Requirements, Unm
 pub use requirements_layer::RequirementsLayer;
 pub use retry::RetryLayer;
 pub use stack::{FailoverService, FailoverStack};
+pub use statistics::{RouteStatistics, Statistics, TargetStatistics};
 pub use target::{Dialect, InvalidBaseUrl, InvalidRoute, Provider, Route, Target, TargetId};
 pub use timeout::TimeoutLayer;
 pub use usage::{Usage, UsageHandle};

@@ -2,9 +2,10 @@
 
 use super::{Config, Policy, RouteConfig, StreamRecovery};
 use crate::{
-    FailoverStack, ProviderLayer, RateLimitsRegistry, RecoveryLayer,
+    FailoverStack, Observer, ProviderLayer, RateLimitsRegistry, RecoveryLayer, Statistics,
     circuit_breaker::{CircuitRegistry, CircuitRules},
     failover::FailoverLayer,
+    observer::Observers,
     provider::Commit,
     rate_limit::RateLimitRegistry,
     retry::{Backoff, RetryBudget, RetryLayer},
@@ -19,7 +20,13 @@ impl Config {
             .provider_limits
             .iter()
             .fold(RateLimitRegistry::default(), |limits, (name, most)| limits.with_provider(name.as_str(), *most));
-        Shared { circuits: self.circuits(), limits, rate_limits: RateLimitsRegistry::default() }
+        Shared {
+            circuits: self.circuits(),
+            limits,
+            rate_limits: RateLimitsRegistry::default(),
+            statistics: Statistics::default(),
+            observers: Observers::default(),
+        }
     }
 
     fn circuits(&self) -> CircuitRegistry {
@@ -41,6 +48,20 @@ pub struct Shared {
     pub limits: RateLimitRegistry,
     /// What all providers say is left of theirs.
     pub rate_limits: RateLimitsRegistry,
+    /// What became of the calls of all routes and targets.
+    pub statistics: Statistics,
+    observers: Observers,
+}
+
+impl Shared {
+    /// Tells somebody, besides those that are told already, what happens to requests and to circuits. The circuits know no
+    /// calls yet, and stacks that were made before are not heard of: this is said before the first.
+    #[must_use]
+    pub fn with_observer(mut self, observer: impl Observer + Clone) -> Self {
+        self.circuits = self.circuits.with_observer(observer.clone());
+        self.observers.add(observer);
+        self
+    }
 }
 
 impl RouteConfig {
@@ -71,7 +92,9 @@ impl RouteConfig {
             .with_failover_on(*failover_on)
             .with_last_resort(*last_resort)
             .with_total(timeout.total)
-            .with_max_body(max_body);
+            .with_max_body(max_body)
+            .with_statistics(&shared.statistics)
+            .with_observers(&shared.observers);
         let failover = choice.apply(failover, &self.route);
         let retry = RetryLayer::new()
             .with_attempts(retry.attempts)

@@ -16,7 +16,7 @@ use tower::util::Oneshot;
 use tower_service::Service;
 
 use crate::{
-    BoxError, Classify, Deadline, Dialect, Fault, FaultKind, Outcome, RequestContext, ResponseBody,
+    BoxError, Classify, Deadline, Dialect, Fault, FaultKind, Outcome, RequestContext, RequestOutline, ResponseBody,
     body::{Asker, Collect},
     context::AttemptGuard,
     dialect,
@@ -164,7 +164,7 @@ where
                         }
                         let late = Fault::new(FaultKind::Timeout, "no answer before the deadline");
                         let fault = race.out_of_time(lead.as_mut(), late);
-                        return Poll::Ready(Ok(this.policy.fail(*this.asker, fault)));
+                        return Poll::Ready(Ok(this.policy.fail(*this.asker, fault, race.walk.context())));
                     };
                     let fault = this.classifier.classify(&result);
                     let ended = match rival {
@@ -187,7 +187,7 @@ where
                         continue;
                     }
                     if let Some(held) = race.held.take() {
-                        this.policy.tell_failed(&fault);
+                        this.policy.tell_failed(&fault, race.walk.context());
                         return Poll::Ready(held.map(|response| response.map(ResponseBody::inner)));
                     }
                     let in_time = !race.walk.context().deadline().is_some_and(Deadline::is_past);
@@ -205,10 +205,12 @@ where
                         Step::Wait => {}
                         Step::PassOn if others => race.held = Some(result),
                         Step::PassOn => {
-                            this.policy.tell_failed(&fault);
+                            this.policy.tell_failed(&fault, race.walk.context());
                             return Poll::Ready(result.map(|response| response.map(ResponseBody::inner)));
                         }
-                        Step::Fail(fault) => return Poll::Ready(Ok(this.policy.fail(*this.asker, fault))),
+                        Step::Fail(fault) => {
+                            return Poll::Ready(Ok(this.policy.fail(*this.asker, fault, race.walk.context())));
+                        }
                     }
                 }
             }
@@ -226,7 +228,10 @@ where
         S: Clone,
     {
         let target = policy.route.targets()[next.index].clone();
-        let context = self.walk.context().attempt_for(target, next.last_resort, next.form);
+        let context = self.walk.context();
+        let streaming = || context.outline().is_some_and(RequestOutline::streaming);
+        let call = policy.statistics.as_ref().and_then(|statistics| statistics.call(next.index, streaming()));
+        let context = context.attempt_for(target, next.last_resort, next.form, call);
         let body = context.continuation().map_or(&self.body, |continuation| continuation.body(next.form));
         let mut request = Request::from_parts(parts.clone(), Full::new(body.clone()));
         request.extensions_mut().insert(context.clone());

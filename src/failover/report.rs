@@ -1,7 +1,11 @@
 //! What the log and the observers are told.
 
+use tokio::time::Instant;
+
 use super::{layer::Policy, walk::Next};
-use crate::{CircuitAdvice, Event, Fault, Phase, RequestContext, ResponseBody, Target, body::Asker};
+use crate::{
+    CircuitAdvice, Event, Fault, Phase, RequestContext, ResponseBody, Target, body::Asker, statistics::Recorder,
+};
 
 impl Policy {
     pub(super) fn target(&self, next: Next) -> &Target {
@@ -20,6 +24,7 @@ impl Policy {
             let reason = fault.message();
             tracing::info!(route, from = %from.id(), to = %to.id(), kind, last_resort, reason, "failover");
         }
+        self.statistics.iter().for_each(Recorder::failed_over);
         self.observers.tell(|| Event::FailedOver {
             route: self.route.shared_name(),
             from: from.clone(),
@@ -52,16 +57,29 @@ impl Policy {
                 }
             }
         }
-        self.observers.tell(|| Event::Answered { route: self.route.shared_name(), target: self.target(by).clone() });
+        if let Some(statistics) = &self.statistics {
+            // The clock was looked at when the attempt ended.
+            let ended = context.attempts().answered().map(|it| it.started() + it.latency().unwrap_or_default());
+            statistics.answered(ended.unwrap_or_else(Instant::now), context.continuation().is_some());
+        }
+        self.observers
+            .tell_routine(|| Event::Answered { route: self.route.shared_name(), target: self.target(by).clone() });
     }
 
-    pub(super) fn tell_failed(&self, fault: &Fault) {
+    pub(super) fn tell_failed(&self, fault: &Fault, context: &RequestContext) {
+        let continued = context.continuation().is_some();
+        self.statistics.iter().for_each(|statistics| statistics.failed(fault, continued));
         self.observers.tell(|| Event::Failed { route: self.route.shared_name(), fault: fault.clone() });
     }
 
     /// The answer that is a failure.
-    pub(super) fn fail<B>(&self, asker: Asker, fault: Fault) -> http::Response<ResponseBody<B>> {
-        self.tell_failed(&fault);
+    pub(super) fn fail<B>(
+        &self,
+        asker: Asker,
+        fault: Fault,
+        context: &RequestContext,
+    ) -> http::Response<ResponseBody<B>> {
+        self.tell_failed(&fault, context);
         asker.failure(fault)
     }
 }

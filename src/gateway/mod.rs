@@ -22,6 +22,7 @@ mod headers;
 mod models;
 mod server;
 mod service;
+mod status;
 mod terminated;
 mod upstream;
 
@@ -40,11 +41,14 @@ use http::StatusCode;
 use tower_layer::Layer;
 
 pub use self::demo::Demo;
-use self::upstream::Upstream;
+use self::{
+    status::{Feed, Status},
+    upstream::Upstream,
+};
 use crate::{
     Dialect, FailoverService, Fault, FaultKind, RecoveryLayer,
     body::Asker,
-    config::{Config, RouteConfig},
+    config::{Config, RouteConfig, Shared},
 };
 
 /// A gateway, ready to serve. Cheap to clone; clones share everything.
@@ -58,6 +62,9 @@ struct Inner {
     config: Config,
     /// In the order of the configuration's routes.
     stacks: Vec<Stack>,
+    /// What the stacks share.
+    shared: Shared,
+    status: Status,
     demo: Option<Demo>,
     stopping: AtomicBool,
 }
@@ -85,13 +92,15 @@ impl Gateway {
 
     fn build(config: Config, demo: Option<Demo>) -> Self {
         let client = upstream::client();
-        let shared = config.shared();
+        let feed = Feed::default();
+        let shared = config.shared().with_observer(feed.clone());
         let stack = |route: &RouteConfig| Stack {
             service: route.stack(&shared, config.max_body).layer(client.clone()),
             recovery: route.recovery(config.max_body),
         };
         let stacks = config.routes.iter().map(stack).collect();
-        Gateway { inner: Arc::new(Inner { config, stacks, demo, stopping: AtomicBool::new(false) }) }
+        let (status, stopping) = (Status::new(feed), AtomicBool::new(false));
+        Gateway { inner: Arc::new(Inner { config, stacks, shared, status, demo, stopping }) }
     }
 
     /// The gateway as an axum router: every endpoint, and answers in the client's dialect for every other path.
@@ -102,7 +111,8 @@ impl Gateway {
             .route("/v1/models", get(models::list))
             .route("/v1/models/{*call}", get(models::get))
             .route("/healthz", get(|| async { "ok\n" }))
-            .route("/readyz", get(ready));
+            .route("/readyz", get(ready))
+            .merge(status::router());
         if let Some(demo) = &self.inner.demo {
             router = router.nest("/simulated", demo.router());
         }
