@@ -116,11 +116,11 @@ impl Drop for Change<'_> {
     fn drop(&mut self) {
         let Listeners { observers, target, provider } = &self.circuit.listeners;
         let ((state, drained), (state_before, drained_before)) = (self.after, self.before);
-        if state != state_before {
-            observers.tell(|| Event::CircuitChanged { target: target.clone(), provider: provider.clone(), state });
-        }
         if let (true, Some(target)) = (drained != drained_before, target) {
             observers.tell(|| Event::DrainChanged { target: target.clone(), drained });
+        }
+        if state != state_before {
+            observers.tell(|| Event::CircuitChanged { target: target.clone(), provider: provider.clone(), state });
         }
     }
 }

@@ -45,9 +45,10 @@ impl Feed {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The entries, the latest first.
-    pub(super) fn describe(&self) -> Vec<Value> {
-        self.ring().entries.iter().rev().map(Entry::describe).collect()
+    /// The entries, the latest first, but for hedges on these routes: in a race they are nothing out of the ordinary.
+    pub(super) fn describe(&self, races: &[&str]) -> Vec<Value> {
+        let is_usual = |event: &Event| matches!(event, Event::Hedged { route, .. } if races.contains(&&**route));
+        self.ring().entries.iter().rev().filter(|entry| !is_usual(&entry.event)).map(Entry::describe).collect()
     }
 }
 
@@ -58,6 +59,9 @@ impl Observer for Feed {
         }
         let now = SystemTime::now();
         let mut ring = self.ring();
+        if ring.entries.back().is_some_and(|last| follows(&last.event, event)) {
+            return;
+        }
         let recent = |entry: &Entry| now.duration_since(entry.last).is_ok_and(|ago| ago <= SAME_WITHIN);
         let mut latest = ring.entries.iter().enumerate().rev().take(SAME_AMONG);
         let same = latest.find(|(_, entry)| is_same(&entry.event, event) && recent(entry)).map(|(place, _)| place);
@@ -92,6 +96,16 @@ fn is_of_interest(event: &Event) -> bool {
         Event::Failed { fault, .. } => {
             let status = fault.response_status();
             status.is_server_error() || status == http::StatusCode::TOO_MANY_REQUESTS
+        }
+        _ => false,
+    }
+}
+
+/// Whether a circuit changed because its target was drained or put back just before, which says it all.
+fn follows(earlier: &Event, event: &Event) -> bool {
+    match (earlier, event) {
+        (Event::DrainChanged { target, drained }, Event::CircuitChanged { target: Some(changed), state, .. }) => {
+            target == changed && *state == if *drained { CircuitState::Open } else { CircuitState::Closed }
         }
         _ => false,
     }
@@ -216,10 +230,12 @@ mod tests {
         for _ in 0..1_000 {
             feed.observe(&failover("a", FaultKind::Connect));
         }
-        [CircuitState::Open, CircuitState::HalfOpen, CircuitState::Open].map(|state| feed.observe(&circuit(state)));
+        for state in [CircuitState::Open, CircuitState::HalfOpen, CircuitState::Open] {
+            feed.observe(&circuit(state));
+        }
         feed.observe(&failover("a", FaultKind::Connect));
         feed.observe(&failover("b", FaultKind::Connect));
-        let told = feed.describe();
+        let told = feed.describe(&[]);
         let lines: Vec<_> = told.iter().map(|entry| (entry["kind"].as_str().unwrap(), &entry["count"])).collect();
         let [one, many] = [Value::from(1), Value::from(1_001)];
         let kinds = [("failover", &one), ("failover", &many), ("circuit", &one), ("circuit", &one), ("circuit", &one)];
@@ -237,10 +253,27 @@ mod tests {
         let failed = |kind| Event::Failed { route: "chat".into(), fault: Fault::new(kind, "x") };
         feed.observe(&failed(FaultKind::BadRequest));
         feed.observe(&Event::AttemptStarted { target: None });
-        assert!(feed.describe().is_empty());
+        assert!(feed.describe(&[]).is_empty());
         feed.observe(&failed(FaultKind::Connect));
         (0..2 * CAPACITY).for_each(|index| feed.observe(&failover(&index.to_string(), FaultKind::Connect)));
-        let told = feed.describe();
+        let told = feed.describe(&[]);
         assert_eq!((told.len(), &told[0]["id"]), (CAPACITY, &(2 * CAPACITY as u64 + 1).into()));
+    }
+
+    #[test]
+    fn a_drain_is_told_once_and_the_hedges_of_a_race_are_not() {
+        let feed = Feed::default();
+        for (drained, state) in [(true, CircuitState::Open), (false, CircuitState::Closed)] {
+            feed.observe(&Event::DrainChanged { target: "a".into(), drained });
+            feed.observe(&circuit(state));
+        }
+        let [slow, beside] = ["a", "b"].map(Target::named);
+        feed.observe(&Event::Hedged { route: "chat".into(), slow, beside });
+        let kinds = |races: &[&str]| {
+            let told = feed.describe(races);
+            told.iter().map(|entry| entry["kind"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(&[]), ["hedge", "drain", "drain"]);
+        assert_eq!(kinds(&["chat"]), ["drain", "drain"]);
     }
 }

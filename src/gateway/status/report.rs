@@ -9,7 +9,7 @@ use super::feed::{Feed, describe_fault, moment, state_name};
 use crate::{
     CircuitState, RateLimits, Route, Target, TargetStatistics,
     circuit_breaker::CircuitSnapshot,
-    config::{Config, RouteConfig, Shared},
+    config::{Config, RouteConfig, Shared, StrategyName},
     statistics::{Quantiles, WINDOW},
 };
 
@@ -27,6 +27,8 @@ impl<'a> Report<'a> {
 
     pub(super) fn describe(&self, feed: &Feed, started: SystemTime, uptime: Duration) -> Value {
         let routes: Vec<_> = self.config.routes.iter().map(|route| self.describe_route(route)).collect();
+        let is_race = |route: &&RouteConfig| route.policy.choice.strategy == StrategyName::Race;
+        let races: Vec<_> = self.config.routes.iter().filter(is_race).map(|route| route.route.name()).collect();
         let state = worst(routes.iter().filter_map(|route| route["state"].as_str()));
         json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -37,7 +39,7 @@ impl<'a> Report<'a> {
             "state": state,
             "routes": routes,
             "targets": targets(self.config).into_iter().map(|target| self.describe_target(target)).collect::<Vec<_>>(),
-            "events": feed.describe(),
+            "events": feed.describe(&races),
         })
     }
 
