@@ -152,10 +152,25 @@ async fn a_stream_that_runs_is_in_flight_and_a_drain_lets_it_finish() {
     assert_eq!(told["in_flight"], 1);
     whole.extend(body.collect().await.unwrap().to_bytes());
     assert!(text(&whole).starts_with("[primary]"));
-    let now = within_a_second(&served, "it is over", |status| target(status, "primary/model-p")["in_flight"] == 0).await;
+    let now =
+        within_a_second(&served, "it is over", |status| target(status, "primary/model-p")["in_flight"] == 0).await;
     let primary_now = target(&now, "primary/model-p");
     assert_eq!((&primary_now["drained"], &primary_now["success_rate"]), (&true.into(), &1.0.into()));
     assert!(primary_now["time_to_first_token"]["p50"].is_number() && primary_now["response_time"]["p50"].is_null());
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_fails_its_route_unless_another_target_goes_on_with_it() {
+    for (settings, success_rate) in [("stream_recovery = \"resume\"", 1.0), ("", 0.0)] {
+        let (primary, _fallback, served) = with_settings(settings).await;
+        primary.set_fault("cut:3".parse().unwrap());
+        let _ = harness::send(post(&served, chat(true))).await.into_body().collect().await;
+        let now = status(&served).await;
+        let [primary_now, chat_now] = [target(&now, "primary/model-p"), route(&now, "chat")];
+        assert_eq!((&primary_now["success_rate"], &primary_now["in_flight"]), (&0.0.into(), &0.into()), "{settings}");
+        assert_eq!((&chat_now["requests"], &chat_now["success_rate"]), (&1.into(), &success_rate.into()), "{settings}");
+        assert_eq!(events(&now, "interrupted")[0]["target"], "primary/model-p");
+    }
 }
 
 #[tokio::test]
