@@ -7,6 +7,7 @@ use tracing::Span;
 
 use crate::{
     Cost, Fault, FaultKind, Target, Usage,
+    statistics::Call,
     sync::{AtomicU8, OnceLock, Ordering},
     trace,
 };
@@ -80,6 +81,8 @@ pub struct Attempt {
     // Boxed, because it is rare, and whatever is here is kept as long as the answer runs.
     interruption: OnceLock<Box<Fault>>,
     usage: OnceLock<Usage>,
+    /// Where it is counted, if anywhere.
+    call: Option<Call>,
     request_losses: OnceLock<Box<[&'static str]>>,
     answer_losses: OnceLock<Box<[&'static str]>>,
     /// Disabled where nobody listens.
@@ -87,7 +90,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    fn new(target: Option<Target>, span: Span) -> Self {
+    fn new(target: Option<Target>, call: Option<Call>, span: Span) -> Self {
         Attempt {
             target,
             started: Instant::now(),
@@ -95,6 +98,7 @@ impl Attempt {
             ended: OnceLock::new(),
             interruption: OnceLock::new(),
             usage: OnceLock::new(),
+            call,
             request_losses: OnceLock::new(),
             answer_losses: OnceLock::new(),
             span,
@@ -204,7 +208,9 @@ impl Attempt {
             Outcome::Failed(_) => Phase::Sent,
             Outcome::Refused(_) | Outcome::Cancelled => Phase::NeverSent,
         };
-        if self.ended.set((outcome, self.started.elapsed())).is_err() {
+        let now = Instant::now();
+        let latency = now.saturating_duration_since(self.started);
+        if self.ended.set((outcome, latency)).is_err() {
             return false;
         }
         if never_sent {
@@ -213,12 +219,24 @@ impl Attempt {
         } else {
             self.reached(reached);
         }
+        if let (Some(call), Some(outcome)) = (&self.call, self.outcome()) {
+            call.ended(outcome, self.phase() > Phase::NeverSent, now, latency);
+        }
         true
+    }
+
+    /// Where it is counted.
+    pub(crate) fn call(&self) -> Option<&Call> {
+        self.call.as_ref()
     }
 
     /// Records what broke the answer off. The first word counts; whether this was it.
     pub(crate) fn interrupt(&self, fault: Fault) -> bool {
-        self.interruption.set(Box::new(fault)).is_ok()
+        let is_news = self.interruption.set(Box::new(fault)).is_ok();
+        if let (true, Some(call), Some(fault)) = (is_news, &self.call, self.interruption()) {
+            call.interrupted(fault);
+        }
+        is_news
     }
 }
 
@@ -281,8 +299,8 @@ impl AttemptLog {
         self.iter().nth(index)
     }
 
-    pub(crate) fn start(&self, target: Option<Target>, span: Span) -> AttemptIndex {
-        let attempt = match self.first.set(Attempt::new(target, span)) {
+    pub(crate) fn start(&self, target: Option<Target>, call: Option<Call>, span: Span) -> AttemptIndex {
+        let attempt = match self.first.set(Attempt::new(target, call, span)) {
             Ok(()) => return 0,
             Err(attempt) => attempt,
         };
@@ -316,7 +334,7 @@ mod tests {
     fn tries_keep_their_order_and_only_those_on_the_wire_count() {
         let log = AttemptLog::default();
         for name in ["a", "unreachable", "b", "c"] {
-            let index = log.start(Some(Target::named(name)), Span::none());
+            let index = log.start(Some(Target::named(name)), None, Span::none());
             let attempt = log.get(index).unwrap();
             match name {
                 "a" => _ = attempt.end(Outcome::Refused(Fault::new(FaultKind::Refused, "open"))),
@@ -340,7 +358,7 @@ mod tests {
     #[test]
     fn the_first_word_about_an_end_counts() {
         let log = AttemptLog::default();
-        let attempt = log.get(log.start(None, Span::none())).unwrap();
+        let attempt = log.get(log.start(None, None, Span::none())).unwrap();
         assert_eq!(attempt.outcome(), None);
         assert!(attempt.end(Outcome::Cancelled) && !attempt.end(Outcome::Answered));
         assert_eq!(attempt.outcome(), Some(&Outcome::Cancelled));
@@ -351,7 +369,7 @@ mod tests {
         let log = AttemptLog::default();
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| (0..100).for_each(|_| _ = log.start(None, Span::none())));
+                scope.spawn(|| (0..100).for_each(|_| _ = log.start(None, None, Span::none())));
             }
         });
         assert_eq!(log.iter().count(), 400);
@@ -366,7 +384,7 @@ mod loom {
     use std::sync::Arc;
 
     fn index(log: &AttemptLog, name: &str) -> AttemptIndex {
-        log.start(Some(Target::named(name)), Span::none())
+        log.start(Some(Target::named(name)), None, Span::none())
     }
 
     fn name(log: &AttemptLog, index: AttemptIndex) -> String {
@@ -414,7 +432,7 @@ mod loom {
     fn one_word_about_an_end_counts() {
         ::loom::model(|| {
             let log = Arc::new(AttemptLog::default());
-            let place = log.start(None, Span::none());
+            let place = log.start(None, None, Span::none());
             let cancelling = thread::spawn({
                 let log = log.clone();
                 move || {

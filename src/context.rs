@@ -17,6 +17,7 @@ use crate::{
     attempt::{AttemptIndex, Outcome, Phase},
     continuation::{Continuation, Form},
     observer::Observers,
+    statistics::Call,
     trace,
     usage::Written,
 };
@@ -192,6 +193,14 @@ impl RequestContext {
         }
     }
 
+    /// Tells those who want to hear of what goes well, too.
+    pub(crate) fn observe_routine(&self, event: impl FnOnce() -> Event) {
+        let observers = [&self.shared.observers, &self.shared.inner_observers];
+        if observers.into_iter().filter_map(OnceLock::get).any(Observers::want_routine) {
+            self.observe(event);
+        }
+    }
+
     /// Tells those who are to be told.
     pub(crate) fn observe(&self, event: impl FnOnce() -> Event) {
         let Some(outer) = self.shared.observers.get() else { return };
@@ -360,8 +369,8 @@ impl RequestContext {
     }
 
     /// The context of another target's attempt, with its own entry in the log.
-    pub(crate) fn attempt_for(&self, target: Target, last_resort: bool, form: Form) -> Self {
-        let attempt = Some(self.start(Some(&target), last_resort));
+    pub(crate) fn attempt_for(&self, target: Target, last_resort: bool, form: Form, call: Option<Call>) -> Self {
+        let attempt = Some(self.start(Some(&target), last_resort, call));
         RequestContext {
             shared: self.shared.clone(),
             target: Some(target),
@@ -375,13 +384,14 @@ impl RequestContext {
 
     /// The context of another try of the same target, with its own entry in the log.
     pub(crate) fn another_try(&self) -> Self {
-        RequestContext { attempt: Some(self.start(self.target.as_ref(), self.last_resort)), ..self.clone() }
+        let call = self.attempt().and_then(Attempt::call).and_then(Call::again);
+        RequestContext { attempt: Some(self.start(self.target.as_ref(), self.last_resort, call)), ..self.clone() }
     }
 
-    fn start(&self, target: Option<&Target>, last_resort: bool) -> AttemptIndex {
-        self.observe(|| Event::AttemptStarted { target: target.cloned() });
+    fn start(&self, target: Option<&Target>, last_resort: bool, call: Option<Call>) -> AttemptIndex {
+        self.observe_routine(|| Event::AttemptStarted { target: target.cloned() });
         let span = if trace::listens() { self.attempt_span(target, last_resort) } else { Span::none() };
-        self.shared.attempts.start(target.cloned(), span)
+        self.shared.attempts.start(target.cloned(), call, span)
     }
 
     #[cold]
@@ -409,7 +419,7 @@ impl RequestContext {
             trace::ended(place + 1, attempt, before.and_then(Attempt::latency));
         }
         let Some(outcome) = attempt.outcome().filter(|_| self.is_observed()) else { return };
-        self.observe(|| Event::AttemptEnded {
+        self.observe_routine(|| Event::AttemptEnded {
             target: self.target.clone(),
             outcome: outcome.clone(),
             latency: attempt.latency().unwrap_or_default(),
@@ -478,7 +488,7 @@ mod tests {
     #[test]
     fn attempts_share_everything_but_their_target() {
         let request = RequestContext::new().with_dialect(Dialect::OpenAiChat);
-        let attempt = request.attempt_for(Target::named("a"), false, Form::AsAsked);
+        let attempt = request.attempt_for(Target::named("a"), false, Form::AsAsked, None);
         let again = attempt.another_try();
         drop(AttemptGuard::new(attempt.clone()));
         AttemptGuard::new(again.clone()).end(Outcome::Answered);
@@ -505,7 +515,7 @@ mod tests {
         );
         let some = |(body, outline)| (body, Some(outline));
         let context = request.clone().continuing(Continuation::new(some(prefill), Some(some(instruction))));
-        let needs = |form| context.attempt_for(Target::named("a"), false, form).requirements().unwrap().clone();
+        let needs = |form| context.attempt_for(Target::named("a"), false, form, None).requirements().unwrap().clone();
         let (begun, instructed) = (needs(Form::AsAsked), needs(Form::Instructed));
         assert!(begun.features.contains(crate::Feature::Prefill));
         assert!(!instructed.features.contains(crate::Feature::Prefill));

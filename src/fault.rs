@@ -353,6 +353,7 @@ impl Fault {
         match (&self.refusal, self.kind, self.code()) {
             (Some(Refusal::Unmet(_)), ..) => "no_capable_target",
             (Some(Refusal::CircuitOpen { .. }), ..) => "circuit_open",
+            (Some(Refusal::Drained), ..) => "target_drained",
             (Some(Refusal::LimitReached { .. }), ..) => "limit_reached",
             (None, _, Some(code)) if !self.is_foreign => code,
             (None, FaultKind::BadRequest, Some(code)) if !GENERAL.contains(&code) => code,
@@ -390,7 +391,7 @@ impl Fault {
             FaultKind::Refused => match self.refusal {
                 Some(Refusal::Unmet(_)) => StatusCode::BAD_REQUEST,
                 Some(Refusal::LimitReached { .. }) => StatusCode::TOO_MANY_REQUESTS,
-                Some(Refusal::CircuitOpen { .. }) | None => StatusCode::SERVICE_UNAVAILABLE,
+                Some(Refusal::CircuitOpen { .. } | Refusal::Drained) | None => StatusCode::SERVICE_UNAVAILABLE,
             },
         }
     }

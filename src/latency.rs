@@ -45,7 +45,12 @@ impl LatencyWindow {
     /// Adds how long an answer took; or, of one that was not waited for, how long it would at least have taken: without
     /// those, the distribution would know only the fast ones.
     pub(crate) fn record(&self, latency: Duration) {
-        let turn = self.turn();
+        self.record_at(Instant::now(), latency);
+    }
+
+    /// The same, for whoever has looked at the clock already.
+    pub(crate) fn record_at(&self, now: Instant, latency: Duration) {
+        let turn = self.turn(now);
         let slice = &self.slices[(turn % SLICES) as usize];
         let seen = slice.turn.load(Ordering::Acquire);
         if seen != turn && slice.turn.compare_exchange(seen, turn, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
@@ -62,14 +67,22 @@ impl LatencyWindow {
         if until > second {
             return Some(Duration::from_millis(millis.into()));
         }
-        let found = self.quantile(0.95)?;
+        let ([found], total) = self.look_up([0.95]);
+        let found = found.filter(|_| total >= ENOUGH)?;
         let millis = u32::try_from(found.as_millis()).unwrap_or(u32::MAX);
         self.cached.store(u64::from(second + 1) << 32 | u64::from(millis), Ordering::Relaxed);
         Some(found)
     }
 
-    fn quantile(&self, share: f64) -> Option<Duration> {
-        let turn = self.turn();
+    /// The times within which these shares of the answers came; `None` where there was none. Of a few they say little, which
+    /// whoever looks has to judge.
+    pub(crate) fn quantiles<const N: usize>(&self, shares: [f64; N]) -> [Option<Duration>; N] {
+        self.look_up(shares).0
+    }
+
+    /// The times, and the number of answers.
+    fn look_up<const N: usize>(&self, shares: [f64; N]) -> ([Option<Duration>; N], u64) {
+        let turn = self.turn(Instant::now());
         let mut sums = [0_u64; BUCKETS];
         for age in 0..SLICES.min(turn + 1) {
             let slice = &self.slices[((turn - age) % SLICES) as usize];
@@ -80,20 +93,20 @@ impl LatencyWindow {
             }
         }
         let total: u64 = sums.iter().sum();
-        if total < ENOUGH {
-            return None;
-        }
-        let rank = (total as f64 * share).ceil() as u64;
-        let mut seen = 0;
-        let bucket = sums.iter().position(|count| {
-            seen += count;
-            seen >= rank
-        })?;
-        Some(upper_end(bucket))
+        let find = |share: f64| {
+            let rank = (total as f64 * share).ceil().max(1.0) as u64;
+            let mut seen = 0;
+            let bucket = sums.iter().position(|count| {
+                seen += count;
+                seen >= rank
+            });
+            bucket.map(upper_end)
+        };
+        (shares.map(find), total)
     }
 
-    fn turn(&self) -> u64 {
-        self.start.elapsed().as_secs() / SLICE.as_secs()
+    fn turn(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.start).as_secs() / SLICE.as_secs()
     }
 }
 

@@ -107,6 +107,7 @@ mod retry_after;
 #[cfg_attr(docsrs, doc(cfg(feature = "simulated")))]
 pub mod simulated;
 mod stack;
+pub mod statistics;
 mod summary;
 mod sync;
 mod target;
@@ -141,6 +142,7 @@ pub use requirements::{Abilities, Ability, Capabilities, Need, Requirements, Unm
 pub use requirements_layer::RequirementsLayer;
 pub use retry::RetryLayer;
 pub use stack::{FailoverService, FailoverStack};
+pub use statistics::{RouteStatistics, Statistics, TargetStatistics};
 pub use summary::{RequestOutcome, RequestSummary};
 pub use target::{Dialect, InvalidBaseUrl, InvalidRoute, Provider, Route, Target, TargetId};
 pub use telemetry::TelemetryLayer;

@@ -35,6 +35,13 @@ use crate::{Fault, Outcome, RequestSummary, Target};
 pub trait Observer: Send + Sync + 'static {
     /// Takes note of an event.
     fn observe(&self, event: &Event);
+
+    /// Whether it wants to hear of every attempt and every answer, or only of what is out of the ordinary: failovers, hedges,
+    /// answers that break off, requests that fail, circuits that change. It may be told of the rest all the same, where
+    /// others want it; where nobody does, a request that goes well tells nothing, and costs nothing. Asked when it is added.
+    fn wants_every_attempt(&self) -> bool {
+        true
+    }
 }
 
 impl<F: Fn(&Event) + Send + Sync + 'static> Observer for F {
@@ -153,6 +160,14 @@ pub enum Event {
         /// What it does with calls from now on.
         state: CircuitState,
     },
+    /// Somebody [drained](crate::circuit_breaker::CircuitRegistry::drain) a target, or put it back.
+    #[non_exhaustive]
+    DrainChanged {
+        /// The target's name.
+        target: Arc<str>,
+        /// Whether it is drained from now on.
+        drained: bool,
+    },
 }
 
 /// What a circuit does with calls.
@@ -181,21 +196,38 @@ impl CircuitState {
 
 /// Everybody who is told. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Observers(Option<Arc<[Arc<dyn Observer>]>>);
+pub(crate) struct Observers {
+    all: Option<Arc<[Arc<dyn Observer>]>>,
+    /// Whether any of them wants to hear of what goes well.
+    routine: bool,
+}
 
 impl Observers {
     pub(crate) fn add(&mut self, observer: impl Observer) {
-        let earlier = self.0.iter().flat_map(|observers| observers.iter().cloned());
-        self.0 = Some(earlier.chain([Arc::new(observer) as Arc<dyn Observer>]).collect());
+        self.add_all(&Observers {
+            routine: observer.wants_every_attempt(),
+            all: Some([Arc::new(observer) as _].into()),
+        });
+    }
+
+    pub(crate) fn add_all(&mut self, more: &Observers) {
+        let all = [&self.all, &more.all].into_iter().flatten().flat_map(|observers| observers.iter().cloned());
+        let all: Arc<[_]> = all.collect();
+        *self = Observers { all: (!all.is_empty()).then_some(all), routine: self.routine || more.routine };
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_none()
+        self.all.is_none()
+    }
+
+    /// Whether anybody wants to hear of what goes well.
+    pub(crate) fn want_routine(&self) -> bool {
+        self.routine
     }
 
     /// Whether those are the same.
     pub(crate) fn are(&self, others: &Observers) -> bool {
-        match (&self.0, &others.0) {
+        match (&self.all, &others.all) {
             (Some(own), Some(others)) => Arc::ptr_eq(own, others),
             (own, others) => own.is_none() && others.is_none(),
         }
@@ -203,7 +235,7 @@ impl Observers {
 
     /// Tells everybody. The event is put together only if somebody listens.
     pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
-        if let Some(observers) = &self.0 {
+        if let Some(observers) = &self.all {
             tell_all(observers, &event());
         }
     }
@@ -224,7 +256,7 @@ fn tell_all(observers: &[Arc<dyn Observer>], event: &Event) {
 
 impl fmt::Debug for Observers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Observers({})", self.0.as_ref().map_or(0, |observers| observers.len()))
+        write!(f, "Observers({})", self.all.as_ref().map_or(0, |observers| observers.len()))
     }
 }
 
@@ -296,5 +328,29 @@ mod tests {
     #[test]
     fn nobody_listening_costs_no_event() {
         Observers::default().tell(|| unreachable!("nobody asked"));
+    }
+
+    #[test]
+    fn what_goes_well_is_told_only_where_somebody_wants_to_hear_it() {
+        struct OnlyTrouble(ChannelObserver);
+
+        impl Observer for OnlyTrouble {
+            fn observe(&self, event: &Event) {
+                self.0.observe(event);
+            }
+
+            fn wants_every_attempt(&self) -> bool {
+                false
+            }
+        }
+
+        let (heard, mut events) = channel(8);
+        let mut observers = Observers::default();
+        observers.add(OnlyTrouble(heard));
+        assert!(!observers.want_routine());
+        observers.tell(started);
+        assert!(events.try_recv().is_ok());
+        observers.add(|_: &Event| {});
+        assert!(observers.want_routine(), "now it is told along with another");
     }
 }

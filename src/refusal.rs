@@ -20,6 +20,9 @@ pub enum Refusal {
         /// transient one may be passed as a last resort.
         transient: bool,
     },
+    /// Somebody has [drained](crate::circuit_breaker::CircuitRegistry::drain) the target: it gets nothing until they say
+    /// otherwise.
+    Drained,
     /// The target cannot, or may not, serve what the request needs.
     Unmet(Unmet),
     /// A limit that we keep ourselves is used up.
@@ -35,7 +38,7 @@ impl Refusal {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Refusal::CircuitOpen { retry_after, .. } => Some(*retry_after),
-            Refusal::Unmet(_) => None,
+            Refusal::Unmet(_) | Refusal::Drained => None,
             Refusal::LimitReached { retry_after } => *retry_after,
         }
     }
@@ -45,6 +48,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::CircuitOpen { .. } => f.write_str("the target's circuit is open"),
+            Refusal::Drained => f.write_str("the target is drained"),
             Refusal::Unmet(unmet) => write!(f, "the target does not offer {unmet}"),
             Refusal::LimitReached { .. } => f.write_str("the target's own limit is used up"),
         }

@@ -17,7 +17,7 @@ use tower::{
 };
 use tower_failover::{
     CapabilityFilterLayer, CatchErrorLayer, CircuitBreakerLayer, CollectBodyLayer, Dialect, FailoverLayer,
-    FailoverStack, ProviderLayer, RateLimitLayer, RequirementsLayer, RetryLayer, Route, TimeoutLayer,
+    FailoverStack, ProviderLayer, RateLimitLayer, RequirementsLayer, RetryLayer, Route, Statistics, TimeoutLayer,
     provider::{DispatchLayer, StreamGuardLayer},
     rate_limit::{Limits, RateLimitRegistry},
 };
@@ -119,6 +119,7 @@ fn own() -> Vec<Case> {
                 .service(upstream)
         })
     };
+    let counted = FailoverLayer::new(&route).with_statistics(&Statistics::default());
     let restricted = || {
         let layers = ServiceBuilder::new().layer(RequirementsLayer::new()).layer(CapabilityFilterLayer::new());
         Box::new(layers.service(Upstream::new()).runs(Template::addressed(restricted_target()))) as Box<dyn Run>
@@ -142,8 +143,10 @@ fn own() -> Vec<Case> {
         addressed("dispatch", DispatchLayer::new()),
         addressed("provider (stream guard, dispatch)", ProviderLayer::new()),
         case("failover", FailoverLayer::new(&route)),
+        case("failover, counted", FailoverLayer::new(&route).with_statistics(&Statistics::default())),
         case(FIVE_LAYERS, five),
         case(STACK, FailoverStack::new(&route)),
+        case("failover stack, counted", FailoverStack::new(&route).with_failover(counted)),
         streamed("stream: stream guard", StreamGuardLayer::new()),
         streamed("stream: failover stack", FailoverStack::new(&route)),
     ]

@@ -85,9 +85,12 @@ struct Locked<'a> {
 
 struct Change<'a> {
     circuit: &'a Circuit,
-    before: CircuitState,
-    after: CircuitState,
+    before: Seen,
+    after: Seen,
 }
+
+/// What listeners hear of: the state, and whether the circuit is drained.
+type Seen = (CircuitState, bool);
 
 impl Deref for Locked<'_> {
     type Target = Cooldown;
@@ -105,14 +108,19 @@ impl DerefMut for Locked<'_> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        self.change.after = self.change.circuit.state();
+        self.change.after = (self.change.circuit.state(), self.guard.drained);
     }
 }
 
 impl Drop for Change<'_> {
     fn drop(&mut self) {
-        if self.after != self.before {
-            let (Listeners { observers, target, provider }, state) = (&self.circuit.listeners, self.after);
+        let Listeners { observers, target, provider } = &self.circuit.listeners;
+        let ((state, drained), (state_before, drained_before)) = (self.after, self.before);
+        if let (true, Some(target)) = (drained != drained_before, target) {
+            tracing::info!(target = &**target, drained, "drain changed");
+            observers.tell(|| Event::DrainChanged { target: target.clone(), drained });
+        }
+        if state != state_before {
             let (target_name, provider_name) = (target.as_deref(), provider.as_deref());
             tracing::info!(target = target_name, provider = provider_name, state = state.name(), "circuit changed");
             observers.tell(|| Event::CircuitChanged { target: target.clone(), provider: provider.clone(), state });
@@ -130,16 +138,16 @@ struct Cooldown {
     /// When probes that have not been heard of are given up on.
     lease: Instant,
     last_resort: bool,
-    /// Whether somebody opened it by hand.
-    by_hand: bool,
+    /// Open until it is closed by hand, whoever asks.
+    drained: bool,
     /// Which of the provider's keys were seen last.
     keys: u64,
 }
 
 impl Cooldown {
     fn new(now: Instant) -> Self {
-        let (probes, last_resort, by_hand, keys) = Default::default();
-        Cooldown { until: now, transient: true, probes, lease: now, last_resort, by_hand, keys }
+        let (probes, last_resort, drained, keys) = Default::default();
+        Cooldown { until: now, transient: true, probes, lease: now, last_resort, drained, keys }
     }
 }
 
@@ -182,8 +190,8 @@ impl Circuit {
     fn cooldown(&self) -> Locked<'_> {
         // Nothing panics while it is held; were it so, the plain numbers in it would still be good.
         let guard = self.cooldown.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = self.state();
-        Locked { guard, change: Change { circuit: self, before: state, after: state } }
+        let seen = (self.state(), guard.drained);
+        Locked { guard, change: Change { circuit: self, before: seen, after: seen } }
     }
 
     /// Admits a call or refuses it.
@@ -198,6 +206,9 @@ impl Circuit {
     #[cold]
     fn admit_guarded(self: &Arc<Self>, last_resort: bool) -> Result<Permit, Refusal> {
         let mut cooldown = self.cooldown();
+        if cooldown.drained {
+            return Err(Refusal::Drained);
+        }
         let now = Instant::now();
         let permit = |epoch, role| Permit::new(self.clone(), epoch, role);
         match self.word().state() {
@@ -309,11 +320,22 @@ impl Circuit {
         }
     }
 
-    /// Opens the circuit until it is closed or half-opened by hand.
+    /// Opens the circuit for as long as a failure does that waiting does not mend. It is no failure, though: nothing counts
+    /// it, and a last resort may pass.
     pub(super) fn force_open(&self) {
         let mut cooldown = self.cooldown();
+        if !cooldown.drained {
+            let until = Deadline::after(self.settings.long_open).instant().max(cooldown.until);
+            *cooldown = Cooldown { until, probes: 0, ..*cooldown };
+            self.change(&mut cooldown, CircuitState::Open);
+        }
+    }
+
+    /// Lets nobody pass any more until it is closed by hand.
+    pub(super) fn drain(&self) {
+        let mut cooldown = self.cooldown();
         let until = Deadline::after(Duration::MAX).instant();
-        *cooldown = Cooldown { until, transient: false, probes: 0, by_hand: true, ..*cooldown };
+        *cooldown = Cooldown { until, transient: false, probes: 0, drained: true, ..*cooldown };
         self.change(&mut cooldown, CircuitState::Open);
     }
 
@@ -322,7 +344,7 @@ impl Circuit {
     pub(super) fn see_keys(&self, keys: u64) -> bool {
         let mut cooldown = self.cooldown();
         let changed = std::mem::replace(&mut cooldown.keys, keys) != keys;
-        let ends = changed && !cooldown.transient && !cooldown.by_hand && self.state() == CircuitState::Open;
+        let ends = changed && !cooldown.transient && !cooldown.drained && self.state() == CircuitState::Open;
         if ends {
             *cooldown = Cooldown { until: Instant::now(), transient: true, probes: 0, ..*cooldown };
             self.change(&mut cooldown, CircuitState::HalfOpen);
@@ -345,7 +367,7 @@ impl Circuit {
             let mut cooldown = new.cooldown();
             *cooldown = Cooldown { probes: 0, last_resort: false, ..*old };
             // Nobody is to be told of a change: there is none.
-            cooldown.change.before = state;
+            cooldown.change.before = (state, old.drained);
             new.change(&mut cooldown, state);
         }
         new.cooldown().keys = old.keys;
@@ -372,11 +394,11 @@ impl Circuit {
         self.close_locked(&mut cooldown);
     }
 
-    /// Half-opens the circuit, unless it is closed.
+    /// Half-opens the circuit, unless it is closed or drained.
     pub(super) fn force_half_open(&self) {
         let mut cooldown = self.cooldown();
-        if self.word().state() != CircuitState::Closed {
-            *cooldown = Cooldown { until: Instant::now(), transient: true, probes: 0, by_hand: false, ..*cooldown };
+        if self.word().state() != CircuitState::Closed && !cooldown.drained {
+            *cooldown = Cooldown { until: Instant::now(), transient: true, probes: 0, ..*cooldown };
             self.change(&mut cooldown, CircuitState::HalfOpen);
         }
     }
@@ -386,12 +408,19 @@ impl Circuit {
         let now = Instant::now();
         let Counts([calls, failures, slow_calls]) = self.window.sum(now);
         let state = self.state();
-        let open_for = (state == CircuitState::Open).then(|| self.cooldown().until.saturating_duration_since(now));
+        let (until, drained) = match state {
+            CircuitState::Open => {
+                let cooldown = self.cooldown();
+                (Some(cooldown.until).filter(|_| !cooldown.drained), cooldown.drained)
+            }
+            _ => (None, false),
+        };
         CircuitSnapshot {
             target: target.map(Into::into),
             provider: provider.map(Into::into),
             state,
-            open_for,
+            open_for: until.map(|until| until.saturating_duration_since(now)),
+            drained,
             consecutive_failures: self.consecutive.load(Ordering::Relaxed),
             calls,
             failures,
@@ -412,7 +441,7 @@ impl Circuit {
         let length = self.settings.open_for(openings).max(opening.at_least.unwrap_or_default());
         // A cooldown that runs is never shortened.
         let until = Deadline::after(length).instant().max(cooldown.until);
-        *cooldown = Cooldown { until, transient: opening.transient, probes: 0, by_hand: false, ..*cooldown };
+        *cooldown = Cooldown { until, transient: opening.transient, probes: 0, ..*cooldown };
         self.change(cooldown, CircuitState::Open);
     }
 
@@ -420,7 +449,7 @@ impl Circuit {
     fn close_locked(&self, cooldown: &mut Cooldown) -> u64 {
         cooldown.until = Instant::now();
         cooldown.transient = true;
-        cooldown.by_hand = false;
+        cooldown.drained = false;
         self.consecutive.store(0, Ordering::Relaxed);
         self.window.clear();
         self.change(cooldown, CircuitState::Closed)
@@ -442,8 +471,10 @@ pub struct CircuitSnapshot {
     pub provider: Option<Box<str>>,
     /// What it does with calls.
     pub state: CircuitState,
-    /// How much longer it stays open, where it is.
+    /// How much longer it stays open, where it is and time will end it: at zero, the next call is a probe.
     pub open_for: Option<Duration>,
+    /// Whether it is open until it is [closed](super::CircuitRegistry::close) by hand.
+    pub drained: bool,
     /// Failures without a success between them.
     pub consecutive_failures: u32,
     /// Calls in the window that were judged.
@@ -492,6 +523,34 @@ mod tests {
         fail(&circuit, 1);
         assert_eq!(circuit.state(), CircuitState::Open);
         assert_eq!(retry_after(&circuit), 5 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn opened_by_hand_it_half_opens_in_time_and_a_last_resort_passes() {
+        let circuit = circuit();
+        circuit.force_open();
+        assert_eq!(retry_after(&circuit), 600 * SECOND);
+        drop(circuit.admit(true).unwrap());
+        advance(600 * SECOND).await;
+        circuit.admit(false).unwrap().fail(&unavailable());
+        assert_eq!(retry_after(&circuit), 5 * SECOND, "by hand is no failure: cooldowns begin with the shortest");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn drained_it_admits_nobody_until_it_is_closed() {
+        let circuit = circuit();
+        let under_way = circuit.admit(false).unwrap();
+        circuit.drain();
+        under_way.succeed();
+        circuit.force_open();
+        circuit.force_half_open();
+        advance(1_000_000 * SECOND).await;
+        assert!(matches!(circuit.admit(true), Err(Refusal::Drained)));
+        let snapshot = circuit.snapshot(None, None);
+        assert_eq!((snapshot.state, snapshot.drained, snapshot.open_for), (CircuitState::Open, true, None));
+        circuit.force_closed();
+        circuit.admit(false).unwrap().succeed();
+        assert!(!circuit.snapshot(None, None).drained);
     }
 
     #[tokio::test(start_paused = true)]

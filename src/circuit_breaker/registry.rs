@@ -89,13 +89,26 @@ impl CircuitRegistry {
         all
     }
 
-    /// Opens a target's circuit until it is [closed](Self::close) or [half-opened](Self::half_open) by hand. Not even a
-    /// last resort passes it.
+    /// Opens a target's circuit for [`long_open`](super::CircuitSettings::long_open), after which a probe finds out how it is,
+    /// as usual. A last resort passes it, and answers that have begun are not touched. One that is drained stays so.
     pub fn open(&self, target: &Target) {
         self.with_circuits(Some(target), |circuits| circuits.target.force_open());
     }
 
-    /// Closes the circuits of a target and of its provider, and forgets what opened them.
+    /// Sends a target nothing any more, not even as a last resort, until its circuit is [closed](Self::close) by hand. Answers
+    /// that have begun are finished.
+    pub fn drain(&self, target: &Target) {
+        self.with_circuits(Some(target), |circuits| circuits.target.drain());
+    }
+
+    /// Whether a target is [drained](Self::drain).
+    #[must_use]
+    pub fn is_drained(&self, target: &Target) -> bool {
+        let targets = self.inner.targets.all();
+        targets.get(target.id()).is_some_and(|circuits| circuits.target.snapshot(None, None).drained)
+    }
+
+    /// Closes the circuits of a target and of its provider, and forgets what opened them; ends a [drain](Self::drain).
     pub fn close(&self, target: &Target) {
         self.with_circuits(Some(target), |circuits| {
             circuits.target.force_closed();
@@ -103,7 +116,7 @@ impl CircuitRegistry {
         });
     }
 
-    /// Lets a target's next call find out how it is, whatever is left of a cooldown.
+    /// Lets a target's next call find out how it is, whatever is left of a cooldown. One that is drained stays so.
     pub fn half_open(&self, target: &Target) {
         self.with_circuits(Some(target), |circuits| {
             circuits.target.force_half_open();
@@ -253,12 +266,15 @@ mod tests {
         let registry = CircuitRegistry::default();
         let target = Target::new(&provider("p"), "m");
         registry.open(&target);
-        assert!(registry.admit(Some(&target), true).is_err());
+        assert!(registry.admit(Some(&target), false).is_err());
         registry.half_open(&target);
         let probe = registry.admit(Some(&target), false).unwrap();
         assert!(registry.admit(Some(&target), false).is_err());
         drop(probe);
+        registry.drain(&target);
+        assert!(registry.is_drained(&target) && registry.admit(Some(&target), true).is_err());
         registry.close(&target);
+        assert!(!registry.is_drained(&target));
         assert_eq!(registry.state(&target), CircuitState::Closed);
         let names: Vec<_> = registry.snapshot().into_iter().map(|it| (it.target, it.provider)).collect();
         assert_eq!(names, [(None, Some("p".into())), (Some("p/m".into()), None)]);
@@ -313,10 +329,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn observers_hear_of_every_change_and_may_ask_the_circuit_meanwhile() {
         let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let drained = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let drains = drained.clone();
         let (log, asked) = (heard.clone(), Arc::new(OnceLock::<CircuitRegistry>::new()));
         let (asking, target) = (asked.clone(), Target::named("a"));
         let whom = target.clone();
         let registry = CircuitRegistry::default().with_observer(move |event: &crate::Event| {
+            if let crate::Event::DrainChanged { target, drained } = event {
+                drains.lock().unwrap().push((target.to_string(), *drained));
+            }
             if let crate::Event::CircuitChanged { target, state, .. } = event {
                 let found = asking.get().map(|registry| registry.state(&whom));
                 log.lock().unwrap().push((target.as_deref().map(str::to_owned), *state, found));
@@ -330,5 +351,9 @@ mod tests {
         use CircuitState::{Closed, HalfOpen, Open};
         let expected = [Open, HalfOpen, Closed].map(|state| (Some("a".to_owned()), state, Some(state)));
         assert_eq!(*heard.lock().unwrap(), expected);
+        registry.open(&target);
+        [(); 2].iter().for_each(|()| registry.drain(&target));
+        registry.close(&target);
+        assert_eq!(*drained.lock().unwrap(), [("a".to_owned(), true), ("a".to_owned(), false)]);
     }
 }

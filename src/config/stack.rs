@@ -2,9 +2,10 @@
 
 use super::{Config, Policy, RouteConfig, StreamRecovery};
 use crate::{
-    FailoverStack, ProviderLayer, RateLimitsRegistry, RecoveryLayer,
+    FailoverStack, Observer, ProviderLayer, RateLimitsRegistry, RecoveryLayer, Statistics,
     circuit_breaker::{CircuitRegistry, CircuitRules},
     failover::{FailoverLayer, Latencies},
+    observer::Observers,
     provider::Commit,
     rate_limit::RateLimitRegistry,
     retry::{Backoff, RetryBudget, RetryLayer},
@@ -24,6 +25,8 @@ impl Config {
             limits,
             rate_limits: RateLimitsRegistry::default(),
             latencies: Latencies::default(),
+            statistics: Statistics::default(),
+            observers: Observers::default(),
         }
     }
 
@@ -58,6 +61,20 @@ pub struct Shared {
     /// What all providers say is left of theirs.
     pub rate_limits: RateLimitsRegistry,
     latencies: Latencies,
+    /// What became of the calls of all routes and targets.
+    pub statistics: Statistics,
+    observers: Observers,
+}
+
+impl Shared {
+    /// Tells somebody, besides those that are told already, what happens to requests and to circuits. The circuits know no
+    /// calls yet, and stacks that were made before are not heard of: this is said before the first.
+    #[must_use]
+    pub fn with_observer(mut self, observer: impl Observer + Clone) -> Self {
+        self.circuits = self.circuits.with_observer(observer.clone());
+        self.observers.add(observer);
+        self
+    }
 }
 
 impl RouteConfig {
@@ -88,7 +105,9 @@ impl RouteConfig {
             .with_failover_on(*failover_on)
             .with_last_resort(*last_resort)
             .with_total(timeout.total)
-            .with_max_body(max_body);
+            .with_max_body(max_body)
+            .with_statistics(&shared.statistics)
+            .with_observers(&shared.observers);
         let failover = choice.apply(failover, &self.route, &shared.latencies);
         let retry = RetryLayer::new()
             .with_attempts(retry.attempts)

@@ -25,6 +25,12 @@ impl StrategyName {
     const ALL: [(&'static str, StrategyName); 3] =
         [("ordered", StrategyName::Ordered), ("weighted", StrategyName::Weighted), ("race", StrategyName::Race)];
 
+    /// The name in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, strategy)| *strategy == self).map_or("", |(name, _)| name)
+    }
+
     fn read(value: &Value<'_>) -> Option<Self> {
         let known = Self::ALL.map(|(name, _)| name);
         let name = value.choice(&known, &["latency", "cost", "adaptive"])?;

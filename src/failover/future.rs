@@ -16,7 +16,7 @@ use tower::util::Oneshot;
 use tower_service::Service;
 
 use crate::{
-    BoxError, Classify, Deadline, Dialect, Fault, FaultKind, Outcome, RequestContext, ResponseBody,
+    BoxError, Classify, Deadline, Dialect, Fault, FaultKind, Outcome, RequestContext, RequestOutline, ResponseBody,
     body::{Asker, Collect},
     context::AttemptGuard,
     dialect,
@@ -228,7 +228,10 @@ where
         S: Clone,
     {
         let target = policy.route.targets()[next.index].clone();
-        let context = self.walk.context().attempt_for(target, next.last_resort, next.form);
+        let context = self.walk.context();
+        let streaming = || context.outline().is_some_and(RequestOutline::streaming);
+        let call = policy.statistics.as_ref().and_then(|statistics| statistics.call(next.index, streaming()));
+        let context = context.attempt_for(target, next.last_resort, next.form, call);
         let body = context.continuation().map_or(&self.body, |continuation| continuation.body(next.form));
         let mut request = Request::from_parts(parts.clone(), Full::new(body.clone()));
         request.extensions_mut().insert(context.clone());

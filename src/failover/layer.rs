@@ -3,9 +3,10 @@ use std::{sync::Arc, time::Duration};
 use tower_layer::Layer;
 
 use crate::{
-    FailoverAdvice, FaultKind, FaultKinds, Observer, Route, StatusClassifier,
+    FailoverAdvice, FaultKind, FaultKinds, Observer, Route, Statistics, StatusClassifier,
     failover::{Failover, Hedge, Strategy},
     observer::Observers,
+    statistics::Recorder,
 };
 
 /// Walks a route's targets until one answers: see the [module](crate::failover).
@@ -26,6 +27,7 @@ pub(super) struct Policy {
     pub(super) strategy: Option<Arc<dyn Strategy>>,
     pub(super) hedge: Option<Hedge>,
     pub(super) observers: Observers,
+    pub(super) statistics: Option<Recorder>,
 }
 
 impl FailoverLayer {
@@ -44,6 +46,7 @@ impl FailoverLayer {
             strategy: None,
             hedge: None,
             observers: Observers::default(),
+            statistics: None,
         };
         FailoverLayer { policy: Arc::new(policy), classifier: StatusClassifier }
     }
@@ -97,6 +100,20 @@ impl<C> FailoverLayer<C> {
     #[must_use]
     pub fn with_observer(mut self, observer: impl Observer) -> Self {
         Arc::make_mut(&mut self.policy).observers.add(observer);
+        self
+    }
+
+    #[cfg(feature = "config")]
+    pub(crate) fn with_observers(mut self, observers: &Observers) -> Self {
+        Arc::make_mut(&mut self.policy).observers.add_all(observers);
+        self
+    }
+
+    /// Counts what becomes of requests and their attempts. Routes that share targets share one.
+    #[must_use]
+    pub fn with_statistics(mut self, statistics: &Statistics) -> Self {
+        let recorder = statistics.recorder(&self.policy.route);
+        Arc::make_mut(&mut self.policy).statistics = Some(recorder);
         self
     }
 

@@ -1,7 +1,11 @@
 //! What the log and the observers are told.
 
+use tokio::time::Instant;
+
 use super::{layer::Policy, walk::Next};
-use crate::{CircuitAdvice, Event, Fault, Phase, RequestContext, ResponseBody, Target, body::Asker, trace};
+use crate::{
+    CircuitAdvice, Event, Fault, Phase, RequestContext, ResponseBody, Target, body::Asker, statistics::Recorder, trace,
+};
 
 impl Policy {
     pub(super) fn target(&self, next: Next) -> &Target {
@@ -39,6 +43,7 @@ impl Policy {
                 "failover"
             );
         }
+        self.statistics.iter().for_each(Recorder::failed_over);
         context.observe(|| Event::FailedOver {
             route: self.route.shared_name(),
             from: from.clone(),
@@ -71,10 +76,18 @@ impl Policy {
                 }
             }
         }
-        context.observe(|| Event::Answered { route: self.route.shared_name(), target: self.target(by).clone() });
+        if let Some(statistics) = &self.statistics {
+            // The clock was looked at when the attempt ended.
+            let ended = context.attempts().answered().map(|it| it.started() + it.latency().unwrap_or_default());
+            statistics.answered(ended.unwrap_or_else(Instant::now), context.continuation().is_some());
+        }
+        let answered = || Event::Answered { route: self.route.shared_name(), target: self.target(by).clone() };
+        context.observe_routine(answered);
     }
 
     pub(super) fn tell_failed(&self, context: &RequestContext, fault: &Fault) {
+        let continued = context.continuation().is_some();
+        self.statistics.iter().for_each(|statistics| statistics.failed(fault, continued));
         context.observe(|| Event::Failed { route: self.route.shared_name(), fault: fault.clone() });
     }
 

@@ -33,6 +33,8 @@ Take the primary down, ask again, and see who answers; then bring it back:
   curl -X POST URL/simulated/primary/down
   curl -X POST URL/simulated/primary/up
 
+Watch it happen in a browser: URL/
+
 More ways to fail: rate-limited, overloaded, silent, reset, error-first-event, cut, … All of them and all providers:
   curl URL/simulated
 

@@ -24,6 +24,7 @@ mod models;
 mod reload;
 mod server;
 mod service;
+mod status;
 mod terminated;
 mod upstream;
 
@@ -43,7 +44,11 @@ use http::StatusCode;
 use tower_layer::Layer;
 
 pub use self::demo::Demo;
-use self::{metrics::Telemetry, upstream::Upstream};
+use self::{
+    metrics::Telemetry,
+    status::{Feed, Status},
+    upstream::Upstream,
+};
 use crate::{
     Dialect, FailoverService, Fault, FaultKind, RecoveryLayer, TelemetryLayer,
     body::Asker,
@@ -65,6 +70,7 @@ struct Inner {
     telemetry: Telemetry,
     /// For requests that no route is for.
     unrouted: TelemetryLayer,
+    status: Status,
     demo: Option<Demo>,
     stopping: AtomicBool,
 }
@@ -121,14 +127,15 @@ impl Gateway {
 
     fn build(config: Config, demo: Option<Demo>) -> Self {
         let client = upstream::client();
-        let shared = config.shared();
+        let feed = Feed::default();
+        let shared = config.shared().with_observer(feed.clone());
         let telemetry = Telemetry::new();
         let live = Live::new(config, shared, &client, &telemetry);
         live.keep_keys_fresh();
         let live = ArcSwap::from_pointee(live);
-        let unrouted = telemetry.layer_of_none();
+        let (unrouted, status) = (telemetry.layer_of_none(), Status::new(feed));
         let (reloading, stopping) = Default::default();
-        Gateway { inner: Arc::new(Inner { client, live, reloading, telemetry, unrouted, demo, stopping }) }
+        Gateway { inner: Arc::new(Inner { client, live, reloading, telemetry, unrouted, status, demo, stopping }) }
     }
 
     /// What serves requests that come now.
@@ -145,7 +152,8 @@ impl Gateway {
             .route("/v1/models/{*call}", get(models::get))
             .route("/metrics", get(metrics::serve))
             .route("/healthz", get(|| async { "ok\n" }))
-            .route("/readyz", get(ready));
+            .route("/readyz", get(ready))
+            .merge(status::router());
         if let Some(demo) = &self.inner.demo {
             router = router.nest("/simulated", demo.router());
         }

@@ -142,12 +142,12 @@ fn a_change_by_hand_and_one_by_verdict_do_not_cross() {
     check(|| {
         let circuit = circuit(1);
         let permit = circuit.admit(false).unwrap();
-        let by_hand = spawn(&circuit, |circuit| circuit.force_open());
+        let by_hand = spawn(&circuit, |circuit| circuit.drain());
         permit.fail(&unavailable());
         by_hand.join().unwrap();
         assert_eq!(circuit.state(), CircuitState::Open);
-        // Opened by hand last or first, it is open as that said.
+        // Drained last or first, it is drained.
         assert!(circuit.admit(true).is_err());
-        assert!(circuit.snapshot(None, None).open_for.unwrap() > Duration::from_secs(1 << 30));
+        assert!(circuit.snapshot(None, None).drained);
     });
 }

@@ -48,6 +48,7 @@ enum Step {
     Fail(usize, Failure),
     Drop(usize),
     Open,
+    Drain,
     Close,
     HalfOpen,
 }
@@ -77,7 +78,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => any::<usize>().prop_map(Step::Succeed),
         8 => (any::<usize>(), failure()).prop_map(|(call, failure)| Step::Fail(call, failure)),
         4 => any::<usize>().prop_map(Step::Drop),
-        1 => prop_oneof![Just(Step::Open), Just(Step::Close), Just(Step::HalfOpen)],
+        1 => prop_oneof![Just(Step::Open), Just(Step::Drain), Just(Step::Close), Just(Step::HalfOpen)],
     ];
     prop::collection::vec(step, 1..80)
 }
@@ -134,6 +135,7 @@ struct Model {
     opened: Vec<Duration>,
     until: Duration,
     transient: bool,
+    drained: bool,
     last_probe: Duration,
     calls: Vec<Call>,
 }
@@ -149,6 +151,7 @@ impl Model {
             opened: Vec::new(),
             until: Duration::ZERO,
             transient: true,
+            drained: false,
             last_probe: Duration::ZERO,
             calls: Vec::new(),
         }
@@ -301,6 +304,10 @@ impl Pair {
                 Ok(())
             }
             Err(Refusal::CircuitOpen { retry_after, transient }) => Err((retry_after, transient)),
+            Err(Refusal::Drained) => {
+                prop_assert!(self.model.drained);
+                return Ok(());
+            }
             Err(other) => panic!("{other:?}"),
         };
         prop_assert_eq!(refused, self.model.admit(last_resort));
@@ -362,6 +369,14 @@ impl Pair {
             Step::Drop(call) => drop(self.take(call)),
             Step::Open => {
                 self.circuit.force_open();
+                if !self.model.drained {
+                    self.model.until = self.model.until.max(self.model.now + self.model.settings.long_open);
+                    self.model.change(State::Open);
+                }
+            }
+            Step::Drain => {
+                self.circuit.drain();
+                self.model.drained = true;
                 self.model.until = self.model.now + Duration::from_secs(100 * 365 * 24 * 60 * 60);
                 self.model.transient = false;
                 self.model.change(State::Open);
@@ -369,11 +384,12 @@ impl Pair {
             Step::Close => {
                 self.circuit.force_closed();
                 self.model.opened.clear();
+                self.model.drained = false;
                 self.model.close();
             }
             Step::HalfOpen => {
                 self.circuit.force_half_open();
-                if !matches!(self.model.state, State::Closed) {
+                if !matches!(self.model.state, State::Closed) && !self.model.drained {
                     (self.model.until, self.model.transient) = (self.model.now, true);
                     self.model.change(State::HalfOpen);
                 }
@@ -387,9 +403,10 @@ impl Pair {
         let (state, open_for) = match model.state {
             State::Closed => (CircuitState::Closed, None),
             State::HalfOpen => (CircuitState::HalfOpen, None),
+            State::Open if model.drained => (CircuitState::Open, None),
             State::Open => (CircuitState::Open, Some(model.until.saturating_sub(model.now))),
         };
-        prop_assert_eq!((snapshot.state, snapshot.open_for), (state, open_for));
+        prop_assert_eq!((snapshot.state, snapshot.open_for, snapshot.drained), (state, open_for, model.drained));
         prop_assert_eq!(snapshot.consecutive_failures, model.consecutive());
         prop_assert_eq!([snapshot.calls, snapshot.failures, snapshot.slow_calls], model.counts());
         Ok(())
@@ -425,7 +442,7 @@ proptest! {
                 let (was, until, era) = (pair.circuit.state(), pair.circuit.cooldown().until, pair.model.era);
                 pair.perform(step).await?;
                 pair.probes_are_few()?;
-                let by_hand = matches!(step, Step::Open | Step::Close | Step::HalfOpen);
+                let by_hand = matches!(step, Step::Open | Step::Drain | Step::Close | Step::HalfOpen);
                 // An answer that was good but slow closes it and opens it anew, which is another cooldown.
                 let was_closed = pair.model.era > era + 1;
                 if (was, pair.circuit.state()) == (CircuitState::Open, CircuitState::Open) && !by_hand && !was_closed {
@@ -446,8 +463,8 @@ proptest! {
             let circuit = Arc::new(Circuit::new(settings));
             let mut pair = Pair { circuit, permits: Vec::new(), model: Model::new(settings) };
             for step in steps {
-                // Opened by hand, it stays open.
-                if !matches!(step, Step::Open) {
+                // Drained, it stays so.
+                if !matches!(step, Step::Drain) {
                     pair.perform(step).await?;
                 }
             }

@@ -1,0 +1,82 @@
+//! `POST /admin/targets/{id}/open`, `/close` and `/drain`.
+
+use axum::{extract::State, response::Response};
+use http::{HeaderMap, Uri, header};
+use percent_encoding::percent_decode_str;
+
+use super::{
+    super::{Gateway, refuse, unknown_path},
+    Report, json_value,
+    report::targets,
+};
+use crate::{Fault, FaultKind, circuit_breaker::CircuitRegistry};
+
+const PREFIX: &str = "/admin/targets/";
+
+pub(super) async fn act(State(gateway): State<Gateway>, uri: Uri, headers: HeaderMap) -> Response {
+    if !is_same_origin(&headers) {
+        let fault = Fault::new(FaultKind::BadRequest, "another site's page may not do that").with_code("cross_site");
+        return refuse(fault.with_status(http::StatusCode::FORBIDDEN));
+    }
+    // A router in which this one is nested has taken its own prefix off.
+    let Some((id, action)) = uri.path().strip_prefix(PREFIX).and_then(|path| path.rsplit_once('/')) else {
+        return unknown_path(uri.path());
+    };
+    let Some(apply) = action_named(action) else { return unknown_path(uri.path()) };
+    let id = percent_decode_str(id).decode_utf8_lossy();
+    let live = gateway.live();
+    let Some(target) = targets(&live.config).into_iter().find(|target| target.id().as_str() == id) else {
+        let fault = Fault::new(FaultKind::BadRequest, format!("there is no target {id:?}"));
+        return refuse(fault.with_status(http::StatusCode::NOT_FOUND).with_code("target_not_found"));
+    };
+    let shared = &live.shared;
+    apply(&shared.circuits, target);
+    tracing::warn!(target_id = %target.id(), action, "by hand");
+    gateway.inner.status.forget();
+    json_value(&Report::new(&live.config, shared).describe_target(target))
+}
+
+fn action_named(name: &str) -> Option<fn(&CircuitRegistry, &crate::Target)> {
+    Some(match name {
+        "open" => CircuitRegistry::open,
+        "close" => CircuitRegistry::close,
+        "drain" => CircuitRegistry::drain,
+        _ => return None,
+    })
+}
+
+/// Whether the call does not come from another site's page. A browser sends along the password that it knows for this one,
+/// whoever made the page; and without a password, whoever makes a page can have its readers' browsers call a loopback port.
+/// Programs other than browsers say nothing of where they come from, and need not.
+fn is_same_origin(headers: &HeaderMap) -> bool {
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return site == "same-origin" || site == "none";
+    }
+    // Not sent to plain HTTP beyond loopback, nor by old browsers: all of those send this one.
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    origin.is_some_and(|(_, authority)| Some(authority) == host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(headers: &[(&'static str, &'static str)]) -> bool {
+        is_same_origin(&headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect())
+    }
+
+    #[test]
+    fn pages_of_other_sites_may_not_act() {
+        assert!(told(&[]));
+        assert!(told(&[("sec-fetch-site", "same-origin")]));
+        assert!(told(&[("host", "h:8080"), ("origin", "http://h:8080")]));
+        for site in ["cross-site", "same-site"] {
+            assert!(!told(&[("sec-fetch-site", site), ("host", "h"), ("origin", "http://h")]));
+        }
+        for origin in ["null", "http://evil", "http://h:8081", "http://h.evil"] {
+            assert!(!told(&[("host", "h"), ("origin", origin)]));
+        }
+    }
+}
