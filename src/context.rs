@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use http::Extensions;
+use http::{Extensions, HeaderValue};
 use tokio::time::Instant;
 
 use crate::{
@@ -92,6 +92,9 @@ struct Shared {
     attempts: AttemptLog,
     /// Tells the request from every other one.
     nonce: OnceLock<[u64; 2]>,
+    request_id: OnceLock<HeaderValue>,
+    /// What the key that the client sent is called.
+    client: OnceLock<Arc<str>>,
 }
 
 impl RequestContext {
@@ -126,6 +129,34 @@ impl RequestContext {
     pub fn with_requirements(self, asked: Requirements) -> Self {
         let _ = self.shared.asked.set(Box::new(asked));
         self
+    }
+
+    /// Says what the request is called, to the client and in logs. A second word does not count.
+    ///
+    /// Towards providers the client's own `x-request-id` goes on as any other header does; this adds none.
+    #[must_use]
+    pub fn with_request_id(self, id: HeaderValue) -> Self {
+        let _ = self.shared.request_id.set(id);
+        self
+    }
+
+    /// What the request is called, where that was said.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&str> {
+        self.shared.request_id.get()?.to_str().ok()
+    }
+
+    /// Says who asks: a name that may stand in logs and metrics, never a key. A second word does not count.
+    #[must_use]
+    pub fn with_client(self, name: impl Into<Arc<str>>) -> Self {
+        let _ = self.shared.client.set(name.into());
+        self
+    }
+
+    /// Who asks, where that was said: the gateway says which of its keys was sent, by its name.
+    #[must_use]
+    pub fn client(&self) -> Option<&str> {
+        self.shared.client.get().map(|name| &**name)
     }
 
     /// Says which target this attempt is for.

@@ -121,7 +121,7 @@ fn read_key(value: Value<'_>) -> Option<SecretString> {
     }
 }
 
-fn from_variable(value: &Value<'_>) -> Option<SecretString> {
+pub(super) fn from_variable(value: &Value<'_>) -> Option<SecretString> {
     let name = value.string()?;
     // Whoever puts the key itself here must not find it in a log.
     let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
@@ -137,7 +137,7 @@ fn from_variable(value: &Value<'_>) -> Option<SecretString> {
     }
 }
 
-fn from_file(value: &Value<'_>) -> Option<SecretString> {
+pub(super) fn from_file(value: &Value<'_>) -> Option<SecretString> {
     let path = value.string()?;
     let text = match value.spot().reader().file(path) {
         Ok(text) => SecretString::from(text),
@@ -149,7 +149,7 @@ fn from_file(value: &Value<'_>) -> Option<SecretString> {
     }
 }
 
-fn from_text(value: &Value<'_>) -> Option<SecretString> {
+pub(super) fn from_text(value: &Value<'_>) -> Option<SecretString> {
     let key = value.string()?;
     value.spot().warn("the key itself stands in the file; outside tests, use { env = \"…\" } or { file = \"…\" }");
     Some(key.into())

@@ -3,7 +3,14 @@
 //! Each key is taken by its name; what is left over when a table is [finished](Table::finish) is unknown. A value
 //! that cannot be used is reported and then treated as absent, so that reading goes on and finds the next mistake.
 
-use std::{borrow::Cow, cell::RefCell, fmt::Display, path::Path, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    fmt::Display,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use toml::{
     Spanned,
@@ -51,7 +58,12 @@ impl<'a> Reader<'a> {
 
     /// The text of a file that the configuration names; a relative path starts where the configuration stands.
     pub(super) fn file(&self, path: &str) -> std::io::Result<String> {
-        std::fs::read_to_string(self.origin.parent().unwrap_or(Path::new("")).join(path))
+        std::fs::read_to_string(self.path(path))
+    }
+
+    /// Where that file is.
+    pub(super) fn path(&self, path: &str) -> PathBuf {
+        self.origin.parent().unwrap_or(Path::new("")).join(path)
     }
 
     /// What was wrong, and what was doubtful.

@@ -275,8 +275,8 @@ targets = [{ provider = "openai" }, { provider = "opnai", model = "gpt-4o" }]
 strategy = "cost"
 "#;
     let expected = [
-        "1:10: listen: is not a loopback address: without [auth], which is not supported yet, anyone who reaches it \
-         could use the keys",
+        "1:10: listen: is not a loopback address: without `keys` under [auth], anyone who reaches it could use the \
+         providers' keys",
         "2:1: colour: unknown key",
         "5:11: providers.openai.dialect: unknown value; expected \"openai-chat\" or \"openai-responses\" or \
          \"anthropic-messages\" or \"gemini\"; did you mean `openai-chat`?",
