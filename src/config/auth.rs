@@ -31,8 +31,10 @@ impl AuthSettings {
     pub(super) fn may_listen(&self, address: std::net::SocketAddr) -> Result<(), &'static str> {
         match address.ip().to_canonical().is_loopback() || !self.keys.is_empty() {
             true => Ok(()),
-            false => Err("is not a loopback address: without `keys` under [auth], anyone who reaches it could use the \
-                 providers' keys"),
+            false => {
+                Err("is not a loopback address: without `keys` under [auth], anyone who reaches it could use the \
+                 providers' keys")
+            }
         }
     }
 }
@@ -135,7 +137,8 @@ impl Seen {
 
     fn read(&mut self, value: Value<'_>, default_name: &str, routes: Option<&[String]>) -> Option<ClientKey> {
         if !value.is_table() {
-            return value.fail_type("where the key comes from: { env = \"…\" }, { file = \"…\" } or { sha256 = \"…\" }");
+            return value
+                .fail_type("where the key comes from: { env = \"…\" }, { file = \"…\" } or { sha256 = \"…\" }");
         }
         let mut table = value.table()?;
         let spot = table.spot().clone();
@@ -158,7 +161,9 @@ impl Seen {
                 digest.or_else(|| hex.spot().fail("is not the SHA-256 of a key: 64 hexadecimal digits"))?
             }
             [None, None, None, Some(text)] => digest_of(&text, from_text(&text)?),
-            [None, None, None, None] if !is_empty => return spot.fail("lacks the key: `env`, `file`, `sha256` or `value`"),
+            [None, None, None, None] if !is_empty => {
+                return spot.fail("lacks the key: `env`, `file`, `sha256` or `value`");
+            }
             _ => return spot.fail("needs exactly one of `env`, `file`, `sha256` and `value`"),
         };
         let name: Arc<str> = name.as_deref().unwrap_or(default_name).into();

@@ -15,14 +15,20 @@
 //! It is thin: everything that keeps answers coming is in the layers. To put those into a server of your own, take a
 //! [`FailoverStack`](crate::FailoverStack), or [`Gateway::router`] to nest the whole.
 
+mod access;
 mod banner;
+mod connection;
 mod demo;
 mod generate;
 mod headers;
+mod keep_alive;
+pub mod log;
 mod models;
 mod server;
 mod service;
+mod stop;
 mod terminated;
+mod tls;
 mod upstream;
 
 use std::sync::{
@@ -39,10 +45,13 @@ use axum::{
 use http::StatusCode;
 use tower_layer::Layer;
 
-pub use self::demo::Demo;
-use self::upstream::Upstream;
+use self::{
+    access::{Access, Slots},
+    upstream::Upstream,
+};
+pub use self::{demo::Demo, stop::stop_signal};
 use crate::{
-    Dialect, FailoverService, Fault, FaultKind, RecoveryLayer,
+    Dialect, FailoverService, Fault, FaultKind, RecoveryLayer, ResponseBody,
     body::Asker,
     config::{Config, RouteConfig},
 };
@@ -60,6 +69,8 @@ struct Inner {
     stacks: Vec<Stack>,
     demo: Option<Demo>,
     stopping: AtomicBool,
+    access: Access,
+    slots: Slots,
 }
 
 /// What serves a route.
@@ -91,7 +102,9 @@ impl Gateway {
             recovery: route.recovery(config.max_body),
         };
         let stacks = config.routes.iter().map(stack).collect();
-        Gateway { inner: Arc::new(Inner { config, stacks, demo, stopping: AtomicBool::new(false) }) }
+        let access = Access::new(&config, None);
+        let (stopping, slots) = Default::default();
+        Gateway { inner: Arc::new(Inner { config, stacks, demo, stopping, access, slots }) }
     }
 
     /// The gateway as an axum router: every endpoint, and answers in the client's dialect for every other path.
@@ -114,17 +127,20 @@ impl Gateway {
                 )
             })
             .fallback(|request: axum::extract::Request| async move { unknown_path(request.uri().path()) })
+            .layer(axum::middleware::from_fn_with_state(self.clone(), access::guard))
             .with_state(self.clone())
+    }
+}
+
+impl Gateway {
+    fn is_stopping(&self) -> bool {
+        self.inner.stopping.load(Ordering::Relaxed)
     }
 }
 
 /// Whether new requests should be sent here.
 async fn ready(State(gateway): State<Gateway>) -> (StatusCode, &'static str) {
-    if gateway.inner.stopping.load(Ordering::Relaxed) {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
-    } else {
-        (StatusCode::OK, "ok\n")
-    }
+    if gateway.is_stopping() { (StatusCode::SERVICE_UNAVAILABLE, "stopping\n") } else { (StatusCode::OK, "ok\n") }
 }
 
 fn unknown_path(path: &str) -> Response {
@@ -134,5 +150,10 @@ fn unknown_path(path: &str) -> Response {
 
 /// A failure that the gateway finds itself, for whoever speaks we do not know what.
 fn refuse(fault: Fault) -> Response {
-    Asker::speaking(Dialect::OpenAiChat).failure::<axum::body::Body>(fault).map(axum::body::Body::new)
+    refuse_in(Dialect::OpenAiChat, fault).map(axum::body::Body::new)
+}
+
+/// A failure that the gateway finds itself, for whoever speaks that dialect.
+fn refuse_in(dialect: Dialect, fault: Fault) -> http::Response<ResponseBody<axum::body::Body>> {
+    Asker::speaking(dialect).failure(fault)
 }

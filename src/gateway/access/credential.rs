@@ -97,9 +97,10 @@ mod tests {
         assert_eq!(keys(&[("authorization", "bEARER   k")], ""), ["k"]);
         assert_eq!(keys(&[], "alt=sse&key=k%2B1"), ["k+1"]);
         assert_eq!(keys(&[], "%6bey=k"), ["k"]);
-        assert_eq!(keys(&[("x-api-key", "a"), ("authorization", "Bearer b"), ("x-api-key", "c")], "key=d"), [
-            "b", "a", "c", "d"
-        ]);
+        assert_eq!(
+            keys(&[("x-api-key", "a"), ("authorization", "Bearer b"), ("x-api-key", "c")], "key=d"),
+            ["b", "a", "c", "d"]
+        );
     }
 
     #[test]

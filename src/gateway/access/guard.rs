@@ -57,6 +57,7 @@ pub(in crate::gateway) async fn guard(State(gateway): State<Gateway>, request: R
     next.run(Request::from_parts(parts, body)).await
 }
 
+/// An answer that says which kind of key is wanted, where one is.
 fn challenge(dialect: Option<Dialect>, fault: Fault, scheme: &'static str) -> Response {
     let mut response = match dialect {
         Some(dialect) => refuse_in(dialect, fault).map(Body::new),

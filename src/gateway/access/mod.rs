@@ -102,8 +102,10 @@ impl Access {
 fn unknown_key(something_was_sent: bool) -> Fault {
     let message = match something_was_sent {
         true => "the key that was sent is not one of this gateway",
-        false => "a key of this gateway is needed: send one as `Authorization: Bearer`, `x-api-key`, `api-key` or \
-                  `x-goog-api-key`",
+        false => {
+            "a key of this gateway is needed: send one as `Authorization: Bearer`, `x-api-key`, `api-key` or \
+                  `x-goog-api-key`"
+        }
     };
     Fault::new(FaultKind::BadRequest, message).with_status(StatusCode::UNAUTHORIZED).with_code("invalid_api_key")
 }

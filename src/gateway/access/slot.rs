@@ -4,7 +4,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -17,17 +17,23 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{BoxError, Fault, FaultKind};
 
-/// How many requests are being answered.
+/// How many requests are being answered, and whether they may be.
 #[derive(Clone, Debug, Default)]
 pub(in crate::gateway) struct Slots {
-    taken: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    taken: AtomicUsize,
+    cut: AtomicBool,
 }
 
 impl Slots {
     /// A place among at most so many, until what is given is dropped.
     pub(in crate::gateway) fn take(&self, most: usize) -> Result<Held, Fault> {
-        let before = self.taken.fetch_add(1, Ordering::Relaxed);
-        let held = Held { taken: self.taken.clone(), _call: None };
+        let before = self.shared.taken.fetch_add(1, Ordering::Relaxed);
+        let held = Held { slots: self.clone(), _call: None };
         match before < most {
             true => Ok(held),
             false => Err(Fault::new(FaultKind::Overloaded, "the gateway serves as many requests as it can")
@@ -36,12 +42,21 @@ impl Slots {
                 .unsent()),
         }
     }
+
+    /// Ends all streams, each when it is polled next.
+    pub(in crate::gateway) fn cut(&self) {
+        self.shared.cut.store(true, Ordering::Relaxed);
+    }
+
+    pub(in crate::gateway) fn are_cut(&self) -> bool {
+        self.shared.cut.load(Ordering::Relaxed)
+    }
 }
 
 /// What a request holds while it is served.
 #[derive(Debug)]
 pub(in crate::gateway) struct Held {
-    taken: Arc<AtomicUsize>,
+    slots: Slots,
     /// One of the calls at a time that the client's key allows.
     _call: Option<OwnedSemaphorePermit>,
 }
@@ -55,7 +70,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.taken.fetch_sub(1, Ordering::Relaxed);
+        self.slots.shared.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -111,6 +126,6 @@ mod tests {
         let third = slots.take(2);
         assert!(third.is_ok() && slots.take(2).is_err());
         drop((second, third));
-        assert_eq!(slots.taken.load(Ordering::Relaxed), 0);
+        assert_eq!(slots.shared.taken.load(Ordering::Relaxed), 0);
     }
 }
