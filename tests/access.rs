@@ -141,7 +141,8 @@ async fn what_is_for_operators_opens_with_their_key_and_no_other() {
     let path = "/admin/nothing";
     let basic = |key: &str| {
         use std::process::{Command, Stdio};
-        let mut encode = Command::new("base64").arg("-w0").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut encode =
+            Command::new("base64").arg("-w0").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         std::io::Write::write_all(&mut encode.stdin.take().unwrap(), format!("anyone:{key}").as_bytes()).unwrap();
         format!("Basic {}", String::from_utf8(encode.wait_with_output().unwrap().stdout).unwrap())
     };
@@ -197,9 +198,7 @@ async fn a_key_opens_its_routes_and_no_other() {
 #[tokio::test]
 async fn a_key_has_limits_of_its_own() {
     let primary = SimulatedProvider::start("primary").await.unwrap();
-    let limited = |limit: &str| {
-        format!("keys = [{{ value = \"{TEAM_A}\", {limit} }}, {{ value = \"{TEAM_B}\" }}]")
-    };
+    let limited = |limit: &str| format!("keys = [{{ value = \"{TEAM_A}\", {limit} }}, {{ value = \"{TEAM_B}\" }}]");
     let (a, b) = ([("x-api-key", TEAM_A)], [("x-api-key", TEAM_B)]);
 
     let served_twice = served(&primary.base_url(), &limited("requests_per_minute = 2")).await;

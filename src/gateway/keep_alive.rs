@@ -341,7 +341,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_no_stream_and_comes_in_time_is_left_alone() {
         let whole = Response::builder().status(429).header("content-length", 2);
-        let whole = whole.body(http_body_util::Full::from("{}").map_err(|never| match never {})).unwrap();
+        let whole = whole.body(http_body_util::Full::<Bytes>::from("{}").map_err(|never| match never {})).unwrap();
         let response = late(whole, Duration::from_secs(14), Dialect::OpenAiChat).await;
         assert_eq!((response.status().as_u16(), &response.headers()["content-length"]), (429, &"2".parse().unwrap()));
         assert!(matches!(response.body(), KeepAlive::Off { .. }));
