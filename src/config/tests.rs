@@ -114,6 +114,7 @@ fn what_is_left_out_is_as_designed() {
             max_retry_after: s(2),
             budget: 0.2,
         },
+        keep_alive: None,
     };
     assert_eq!(route.policy, policy);
     let breaker = CircuitSettings {
