@@ -62,6 +62,24 @@ async fn a_body_that_says_it_is_too_long_is_refused_before_it_comes() {
 }
 
 #[tokio::test]
+async fn whoever_sends_all_of_it_first_still_reads_why_it_was_refused() {
+    let (primary, _) = simulated().await;
+    let served = served(&primary.base_url(), "max_body = \"1KiB\"").await;
+    let body = vec![b'x'; 20 << 20];
+    for framing in [format!("content-length: {}\r\n", body.len()), "transfer-encoding: chunked\r\n".into()] {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        let head = format!("POST /v1/messages HTTP/1.1\r\nhost: h\r\n{framing}\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        if framing.starts_with("transfer") {
+            stream.write_all(format!("{:x}\r\n", body.len()).as_bytes()).await.unwrap();
+        }
+        stream.write_all(&body).await.expect("the connection was reset");
+        let answer = rest(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{framing}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_head_that_is_too_long_is_refused() {
     let (primary, _) = simulated().await;
     let served = served(&primary.base_url(), "max_headers = \"16KiB\"").await;
@@ -100,7 +118,7 @@ async fn whoever_sends_too_slowly_is_given_up_on() {
     let mut answer = Vec::new();
     tokio::select! {
         () = trickle => {}
-        read = timeout(SOON, reader.read_to_end(&mut answer)) => _ = read.expect("a head may come for ever"),
+        read = timeout(SOON, reader.read_to_end(&mut answer)) => drop(read.expect("a head may come for ever")),
     }
     assert!(answer.is_empty(), "{answer:?}");
     // A body that stops.
@@ -188,7 +206,6 @@ async fn garbage_is_answered_in_the_clients_dialect() {
             assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains(code), "{path} {start}: {answer}");
         }
     }
-    assert_eq!(primary.request_count(), 0);
     for garbage in ["\r\n\r\n\r\nnonsense\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\u{0}\u{1}\u{2}\r\n\r\n"] {
         let answer = raw(&served, garbage).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{garbage:?}: {answer}");

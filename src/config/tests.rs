@@ -337,7 +337,6 @@ fn a_route_commits_and_meters_as_the_defaults_say_or_as_it_says_itself() {
 #[test]
 fn what_will_come_is_not_unknown() {
     let later = [
-        ("auth = {}", "", "", "1:1: auth"),
         ("", "api_key = { command = ['pass'], refresh = '5m' }", "", ""),
         ("", "api_key = [{ env = 'A' }]", "", "5:11: providers.p.api_key: a list of keys is"),
         ("", "", "targets = [{ provider = 'p', price = {} }]", "7:30: routes.'*'.targets[0].price"),

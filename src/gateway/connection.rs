@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     io,
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -68,11 +69,19 @@ pub(super) struct ClientStream<S> {
     /// Made when the client first does not keep up, which most never do.
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
+    /// What may still be read of a client that goes on sending to a connection that is over.
+    unread: usize,
+    closing: Option<Pin<Box<Sleep>>>,
 }
+
+/// How much is read, and for how long, of a client that sends what nobody wants (a body that was refused, most often). Closed
+/// before, the connection would be reset, and the client not read why.
+const UNREAD: usize = 64 << 20;
+const UNREAD_PATIENCE: Duration = Duration::from_secs(2);
 
 impl<S> ClientStream<S> {
     pub(super) fn new(inner: S, patience: Duration) -> Self {
-        ClientStream { inner, patience, timer: None, waiting: false }
+        ClientStream { inner, patience, timer: None, waiting: false, unread: UNREAD, closing: None }
     }
 
     /// What a write came to, or that the client has taken nothing for too long.
@@ -97,7 +106,30 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
+impl<S: AsyncRead + Unpin> ClientStream<S> {
+    /// Reads what the client goes on sending. Ready when it does not, or for too long.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut scrap = [MaybeUninit::uninit(); 8 << 10];
+        while self.unread > 0 {
+            let mut buffer = ReadBuf::uninit(&mut scrap);
+            match Pin::new(&mut self.inner).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    self.unread = self.unread.saturating_sub(buffer.filled().len());
+                    self.closing.get_or_insert_with(|| Box::pin(tokio::time::sleep(UNREAD_PATIENCE)));
+                }
+                Poll::Ready(_) => break,
+                Poll::Pending => match &mut self.closing {
+                    Some(closing) => return closing.as_mut().poll(cx),
+                    // It sends nothing: there is nothing to be reset.
+                    None => break,
+                },
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, data);
         self.bounded(cx, written)
@@ -122,7 +154,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
+        self.poll_discard(cx).map(Ok)
     }
 }
 
