@@ -176,6 +176,11 @@ fn prepare(
     mut context: RequestContext,
 ) -> Result<Prepared, Fault> {
     let dialect = context.dialect().unwrap_or(Dialect::OpenAiChat);
+    // Else the first provider that reads all of it would say so, and until then each of them might fail.
+    if let Err(error) = std::str::from_utf8(&body) {
+        let message = format!("the request body is not UTF-8 at byte {}", error.valid_up_to());
+        return Err(Fault::new(FaultKind::BadRequest, message).with_code("invalid_json").unsent());
+    }
     let outline = dialect::outline(dialect, parts.uri.path(), &body)
         .unwrap_or_else(|| Err(Fault::new(FaultKind::Unsupported, "this dialect is not served here")))?;
     let model = model(&outline)?;
