@@ -30,6 +30,37 @@
 //! ]
 //! ```
 //!
+//! Who may call, and what is taken of clients:
+//!
+//! ```toml
+//! [auth]                                   # absent: whoever reaches the loopback port
+//! keys = [
+//!   { env = "GATEWAY_KEY" },               # or { file = "…" }
+//!   { sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", name = "team-b",
+//!     routes = ["gpt-4o", "fb-*"], requests_per_minute = 60, tokens_per_minute = 100000, max_concurrency = 8 },
+//! ]
+//! admin_keys = [{ env = "ADMIN_KEY" }]     # for /, /status.json, /metrics and /admin; without it, `keys` open those
+//!
+//! [limits]                                 # these are the defaults
+//! max_body = "32MiB"
+//! max_headers = "64KiB"
+//! max_connections = 10000
+//! max_requests = 10000
+//! header_timeout = "10s"
+//! body_timeout = "60s"
+//! write_timeout = "60s"                    # and shutdown_timeout, which has none
+//!
+//! [tls]
+//! certificate = "cert.pem"
+//! key = "key.pem"
+//!
+//! [log]
+//! format = "human"                         # or "json"
+//!
+//! [defaults]
+//! keep_alive = "15s"                       # comments in silent streams; off by default
+//! ```
+//!
 //! Everything that is wrong with a file is reported at once: see [`ConfigErrors`]. Reading one does not ask a
 //! provider whether its key works, and what is read does not change with the file.
 

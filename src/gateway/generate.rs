@@ -201,7 +201,7 @@ fn prepare(
         if !client.may_ask(index) {
             return Err(Client::forbidden(&model));
         }
-        call = client.take(context.requirements())?;
+        call = client.take(&context)?;
         context = context.with_client(client.name().clone());
     }
     // What axum and hyper keep there is of this connection's, and would be cloned for each attempt.

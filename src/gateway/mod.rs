@@ -108,6 +108,9 @@ impl Gateway {
     }
 
     /// The gateway as an axum router: every endpoint, and answers in the client's dialect for every other path.
+    ///
+    /// With keys, all of it is behind them but `/healthz` and `/readyz`. What bounds connections is not part of it: that belongs
+    /// to whoever serves.
     pub fn router(&self) -> Router {
         let generating = generate::PATHS.into_iter();
         let mut router = generating

@@ -21,8 +21,8 @@ use super::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long the ends of streams that were cut may take to be sent.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// The least that hyper takes for a connection's buffer.
-const LEAST_BUFFER: usize = 8 << 10;
+/// The most that a connection's buffer grows to unless told otherwise.
+const USUAL_BUFFER: usize = 400 << 10;
 
 /// What connections are accepted with.
 struct Server {
@@ -112,11 +112,11 @@ impl Server {
         let limits = &gateway.inner.config.limits;
         let mut http = http1::Builder::new();
         // Twice the bound, so that a head a little over it is answered in its dialect; one over this has a bare 431.
-        let longest = limits.max_headers.saturating_mul(2).max(LEAST_BUFFER);
-        http.timer(TokioTimer::new())
-            .header_read_timeout(limits.header_timeout)
-            .max_header_size(longest)
-            .max_buf_size(longest.max(64 << 10));
+        let longest = limits.max_headers.saturating_mul(2);
+        http.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_header_size(longest);
+        if longest > USUAL_BUFFER {
+            http.max_buf_size(longest);
+        }
         Ok(Server {
             http,
             service: GatewayService::new(gateway.clone()),

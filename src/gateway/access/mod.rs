@@ -14,7 +14,7 @@ pub(super) use self::{
     slot::{Held, HeldBody, Slots},
 };
 use crate::{
-    Fault, FaultKind, Requirements,
+    Fault, FaultKind, RequestContext,
     config::{ClientKey, Config, KeyDigest},
     rate_limit::{self, Limiter, Limits},
 };
@@ -128,9 +128,9 @@ impl Client {
     }
 
     /// Takes what a request needs of the key's own limits.
-    pub(super) fn take(&self, needs: Option<&Requirements>) -> Result<Option<OwnedSemaphorePermit>, Fault> {
+    pub(super) fn take(&self, context: &RequestContext) -> Result<Option<OwnedSemaphorePermit>, Fault> {
         let Some(limiter) = &self.limiter else { return Ok(None) };
-        limiter.take(|| needs.map_or(0, rate_limit::tokens)).map_err(|refusal| {
+        limiter.take(|| context.requirements().map_or(0, rate_limit::tokens)).map_err(|refusal| {
             Fault::new(FaultKind::RateLimited, "the limit of this key is used up")
                 .with_code("rate_limit_exceeded")
                 .with_retry_after(refusal.retry_after().unwrap_or(ANOTHER_MOMENT))
