@@ -251,3 +251,25 @@ async fn a_request_keeps_its_id_if_that_is_sane() {
         assert_eq!(head.headers["x-request-id"].len(), 36, "{strange}");
     }
 }
+
+#[tokio::test]
+async fn pages_of_other_sites_do_not_spend_what_needs_no_key() {
+    let (primary, _) = simulated().await;
+    let open = served(&primary.base_url(), &format!("admin_keys = [{{ value = \"{ADMIN}\" }}]")).await;
+    for site in ["cross-site", "same-site"] {
+        let headers = [("sec-fetch-site", site), ("sec-fetch-mode", "no-cors"), ("content-type", "text/plain")];
+        let (head, body) = ask(post(&open, CHAT, &headers, &chat(false))).await;
+        assert_eq!((head.status.as_u16(), &json(&body)["error"]["code"]), (403, &"forbidden".into()), "{site}");
+        assert_eq!(status(get(&open, "/v1/models", &headers)).await, 403);
+        assert_eq!(
+            status(get(&open, "/v1/models", &[("sec-fetch-site", site), ("sec-fetch-mode", "navigate")])).await,
+            200
+        );
+    }
+    assert_eq!(primary.request_count(), 0);
+    assert_eq!(status(post(&open, CHAT, &[("sec-fetch-site", "same-origin")], &chat(false))).await, 200);
+    // Who has a key was given it.
+    let guarded = served(&primary.base_url(), &both()).await;
+    let headers = [("sec-fetch-site", "cross-site"), ("x-api-key", TEAM_A)];
+    assert_eq!(status(post(&guarded, CHAT, &headers, &chat(false))).await, 200);
+}

@@ -28,7 +28,7 @@ def guarded(start_gateway: Callable[..., Gateway]) -> Gateway:
     return start_gateway(defaults=AUTH, patience="5s")
 
 
-@pytest.fixture(params=SDKS, ids=lambda sdk: sdk.dialect)
+@pytest.fixture(params=SDKS.values(), ids=lambda sdk: sdk.dialect)
 def connect(
     request: pytest.FixtureRequest, guarded: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[str], Sdk]]:
@@ -69,7 +69,7 @@ def test_each_refusal_is_the_error_that_the_sdk_has_for_it(
     assert simulated.requests("primary") == 1
 
 
-@pytest.mark.parametrize("sdk_of", SDKS, ids=lambda sdk: sdk.dialect)
+@pytest.mark.parametrize("sdk_of", SDKS.values(), ids=lambda sdk: sdk.dialect)
 def test_every_sdk_reads_past_what_keeps_a_stream_alive(
     sdk_of: type[Sdk], start_gateway: Callable[..., Gateway], simulated: Simulated
 ) -> None:

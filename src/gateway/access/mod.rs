@@ -6,7 +6,7 @@ mod slot;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use http::{StatusCode, request::Parts};
+use http::{Method, StatusCode, request::Parts};
 use tokio::sync::OwnedSemaphorePermit;
 
 pub(super) use self::{
@@ -67,7 +67,7 @@ impl Access {
     /// Who asks for an answer; `None` where anybody may.
     pub(super) fn client(&self, parts: &Parts) -> Result<Option<&Arc<Client>>, Fault> {
         if self.clients.is_empty() {
-            return Ok(None);
+            return not_from_another_site(parts).map(|()| None);
         }
         credential::sent(&parts.headers, parts.uri.query())
             .find_map(|key| self.clients.get(&KeyDigest::of(&key)))
@@ -79,7 +79,7 @@ impl Access {
     fn admit_operator(&self, parts: &Parts) -> Result<(), Fault> {
         let keys = if self.admins.is_empty() { &self.clients } else { &self.admins };
         if keys.is_empty() {
-            return Ok(());
+            return not_from_another_site(parts);
         }
         let mut sent = credential::sent_by_operator(&parts.headers).map(|key| KeyDigest::of(&key)).peekable();
         let something = sent.peek().is_some();
@@ -96,6 +96,21 @@ impl Access {
                 .with_code("forbidden")),
             false => Err(unknown_key(something)),
         }
+    }
+}
+
+/// Where no key is asked for, a page of any site that is open on this machine could ask: its browser says so. It could not read
+/// the answers, but spend what they cost. Following a link is no such request.
+fn not_from_another_site(parts: &Parts) -> Result<(), Fault> {
+    let is = |name: &str, values: &[&str]| {
+        parts.headers.get(name).is_some_and(|value| values.iter().any(|one| value == one))
+    };
+    let is_visit = parts.method == Method::GET && is("sec-fetch-mode", &["navigate"]);
+    match is("sec-fetch-site", &["cross-site", "same-site"]) && !is_visit {
+        true => Err(Fault::new(FaultKind::BadRequest, "pages of other sites may not ask a gateway that has no keys")
+            .with_status(StatusCode::FORBIDDEN)
+            .with_code("forbidden")),
+        false => Ok(()),
     }
 }
 
