@@ -408,6 +408,17 @@ impl Drop for AttemptGuard {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_first_word_on_who_asks_counts() {
+        let context = RequestContext::new();
+        assert_eq!((context.request_id(), context.client()), (None, None));
+        let context = context.with_request_id(HeaderValue::from_static("one")).with_client("team-a");
+        let again = context.clone().with_request_id(HeaderValue::from_static("two")).with_client("team-b");
+        assert_eq!((again.request_id(), context.client()), (Some("one"), Some("team-a")));
+        let strange = HeaderValue::from_bytes(b"\xff").unwrap();
+        assert_eq!(RequestContext::new().with_request_id(strange).request_id(), None);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_deadline_however_far_off_does_not_overflow() {
         assert!(!Deadline::after(Duration::MAX).is_past());

@@ -68,7 +68,7 @@ async fn a_stop_under_load_truncates_no_stream_and_refuses_whoever_comes() {
 
     // Whoever looks finds that it stops; it takes a moment until it knows itself.
     let ready = || Request::get(program.url("/readyz")).body(Full::default()).unwrap();
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     while ask(ready()).await.0.status != 503 {
         assert!(began.elapsed() < Duration::from_secs(2), "it is ready all the same");
     }
@@ -265,7 +265,7 @@ async fn a_stream_that_keeps_a_client_waiting_is_kept_alive_where_the_route_says
     let with = "[defaults]\nkeep_alive = \"200ms\"\nretry = { attempts = 1 }";
     let kept = program(&provider, with, &[]).await;
     let plain = program(&provider, "[defaults]\nretry = { attempts = 1 }", &[]).await;
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let response = send(post(&kept, true)).await;
     assert!(began.elapsed() < Duration::from_millis(600), "the head waited for the answer");
     assert_eq!(response.headers()["content-type"], "text/event-stream");
