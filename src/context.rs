@@ -102,6 +102,8 @@ struct Shared {
     attempts: AttemptLog,
     /// Tells the request from every other one.
     nonce: OnceLock<[u64; 2]>,
+    /// What the key that the client sent is called.
+    client: OnceLock<Arc<str>>,
 }
 
 impl RequestContext {
@@ -145,6 +147,19 @@ impl RequestContext {
     pub fn with_request_id(self, id: HeaderValue) -> Self {
         let _ = self.shared.request_id.set(id);
         self
+    }
+
+    /// Says who asks: a name that may stand in logs and metrics, never a key. A second word does not count.
+    #[must_use]
+    pub fn with_client(self, name: impl Into<Arc<str>>) -> Self {
+        let _ = self.shared.client.set(name.into());
+        self
+    }
+
+    /// Who asks, where that was said: the gateway says which of its keys was sent, by its name.
+    #[must_use]
+    pub fn client(&self) -> Option<&str> {
+        self.shared.client.get().map(|name| &**name)
     }
 
     /// Says which target this attempt is for.
@@ -475,6 +490,17 @@ impl Drop for AttemptGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_word_on_who_asks_counts() {
+        let context = RequestContext::new();
+        assert_eq!((context.request_id(), context.client()), (None, None));
+        let context = context.with_request_id(HeaderValue::from_static("one")).with_client("team-a");
+        let again = context.clone().with_request_id(HeaderValue::from_static("two")).with_client("team-b");
+        assert_eq!((again.request_id(), context.client()), (Some("one"), Some("team-a")));
+        let strange = HeaderValue::from_bytes(b"\xff").unwrap();
+        assert_eq!(RequestContext::new().with_request_id(strange).request_id(), None);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_deadline_however_far_off_does_not_overflow() {

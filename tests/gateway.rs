@@ -540,13 +540,12 @@ async fn when_stopped_it_refuses_new_calls_and_finishes_the_old() {
     let mut body = send(post(&served, chat(true))).await.into_body();
     let first = body.frame().await.unwrap().unwrap();
     served.stop();
-    let address = served.address;
     let refused = async {
-        while tokio::net::TcpStream::connect(address).await.is_ok() {
+        while ask(post(&served, chat(false))).await.0.status != 503 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_millis(200), refused).await.expect("new connections are refused");
+    tokio::time::timeout(Duration::from_millis(500), refused).await.expect("new requests are refused");
     let rest = body.collect().await.unwrap().to_bytes();
     assert!(text(&[first.data_ref().unwrap(), &rest[..]].concat()).ends_with("\"Say something.\"."));
     tokio::time::timeout(Duration::from_secs(2), served.stopped()).await.expect("it is done when the stream is");

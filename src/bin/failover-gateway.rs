@@ -3,12 +3,11 @@
 use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use tokio::{net::TcpListener, signal};
+use tokio::net::TcpListener;
 use tower_failover::{
-    config::Config,
-    gateway::{Demo, Gateway},
+    config::{Config, LogFormat},
+    gateway::{self, Demo, Gateway, stop_signal},
 };
-use tracing_subscriber::EnvFilter;
 
 /// Keeps LLM applications answering when a provider does not.
 #[derive(Debug, Parser)]
@@ -34,20 +33,14 @@ struct Serve {
     /// Where to listen, instead of the configuration's `listen`, such as 127.0.0.1:8080; port 0 takes a free one.
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<SocketAddr>,
+    /// What the log looks like, instead of the configuration's `[log] format`.
+    #[arg(long, value_name = "FORMAT", value_parser = LogFormat::NAMES)]
+    log_format: Option<String>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = match std::env::var("RUST_LOG") {
-        Ok(directives) => EnvFilter::try_new(&directives).unwrap_or_else(|error| {
-            eprintln!("RUST_LOG is not used: {error}");
-            EnvFilter::new("info")
-        }),
-        Err(_) => EnvFilter::new("info"),
-    };
-    let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     let Command::Serve(serve) = arguments.command.unwrap_or(Command::Serve(arguments.serve));
     match serve.run().await {
         Ok(()) => ExitCode::SUCCESS,
@@ -61,21 +54,19 @@ async fn main() -> ExitCode {
 impl Serve {
     async fn run(self) -> Result<(), Box<dyn std::error::Error>> {
         let stop = stop_signal()?;
-        let (gateway, listen) = match &self.config {
-            Some(file) => {
-                let config = Config::load(file).map_err(|errors| errors.report(std::io::stderr().is_terminal()))?;
-                config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-                (Gateway::new(&config), config.listen)
-            }
-            None => {
-                let demo = Demo::start().await?;
-                (Gateway::with_demo(demo), SocketAddr::from(([127, 0, 0, 1], 8080)))
-            }
+        let config = self.config.as_deref().map(Config::load).transpose();
+        let config = config.map_err(|errors| errors.report(std::io::stderr().is_terminal()))?;
+        let format = self.log_format.as_deref().and_then(LogFormat::from_name);
+        gateway::log::init(format.or(config.as_ref().map(|config| config.log)).unwrap_or_default());
+        let open = Config::default();
+        let config = config.as_ref().unwrap_or(&open);
+        config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let gateway = match self.config {
+            Some(_) => Gateway::new(config),
+            None => Gateway::with_demo(Demo::start().await?),
         };
-        let listen = self.listen.unwrap_or(listen);
-        if !listen.ip().to_canonical().is_loopback() {
-            return Err(format!("{listen} is not a loopback address: anyone who reaches it could use the keys").into());
-        }
+        let listen = self.listen.unwrap_or(config.listen);
+        config.may_listen(listen).map_err(|why| format!("{listen} {why}"))?;
         let listener =
             TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
         tokio::spawn(gateway.watch());
@@ -83,28 +74,4 @@ impl Serve {
         gateway.serve(listener, stop).await?;
         Ok(())
     }
-}
-
-/// Ready at the first SIGTERM or Ctrl-C.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    #[cfg(unix)]
-    let mut terminate = signal::unix::signal(signal::unix::SignalKind::terminate())?;
-    Ok(async move {
-        #[cfg(unix)]
-        let terminated = terminate.recv();
-        #[cfg(not(unix))]
-        let terminated = std::future::pending::<Option<()>>();
-        tokio::select! {
-            _ = terminated => {}
-            _ = signal::ctrl_c() => {}
-        }
-        tracing::info!(
-            "stopping: new requests are refused, answers that have begun are finished; once more stops at once"
-        );
-        tokio::spawn(async {
-            // Whoever asks twice does not want to wait.
-            let _ = signal::ctrl_c().await;
-            std::process::exit(130);
-        });
-    })
 }

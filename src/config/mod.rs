@@ -30,10 +30,42 @@
 //! ]
 //! ```
 //!
+//! Who may call, and what is taken of clients:
+//!
+//! ```toml
+//! [auth]                                   # absent: whoever reaches the loopback port
+//! keys = [
+//!   { env = "GATEWAY_KEY" },               # or { file = "…" }
+//!   { sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", name = "team-b",
+//!     routes = ["gpt-4o", "fb-*"], requests_per_minute = 60, tokens_per_minute = 100000, max_concurrency = 8 },
+//! ]
+//! admin_keys = [{ env = "ADMIN_KEY" }]     # for /, /status.json, /metrics and /admin; without it, `keys` open those
+//!
+//! [limits]                                 # these are the defaults
+//! max_body = "32MiB"
+//! max_headers = "64KiB"
+//! max_connections = 10000
+//! max_requests = 10000
+//! header_timeout = "10s"
+//! body_timeout = "60s"
+//! write_timeout = "60s"                    # and shutdown_timeout, which has none
+//!
+//! [tls]
+//! certificate = "cert.pem"
+//! key = "key.pem"
+//!
+//! [log]
+//! format = "human"                         # or "json"
+//!
+//! [defaults]
+//! keep_alive = "15s"                       # comments in silent streams; off by default
+//! ```
+//!
 //! Everything that is wrong with a file is reported at once: see [`ConfigErrors`]. Reading one does not ask a
 //! provider whether its key works. What is read does not change with the file: see [`Config::reload`]. Keys do, while
 //! [`Config::keep_keys_fresh`] runs.
 
+mod auth;
 mod breaker;
 mod error;
 mod mask;
@@ -45,6 +77,7 @@ mod reader;
 mod reference;
 mod route;
 mod secret;
+mod server;
 mod stack;
 mod strategy;
 #[cfg(test)]
@@ -60,11 +93,13 @@ use std::{
 };
 
 pub use self::{
+    auth::{AuthSettings, ClientKey, KeyDigest},
     error::{ConfigError, ConfigErrors},
     pattern::Routes,
     policy::{Policy, RetrySettings, StreamRecovery, TimeoutSettings},
     reference::{json_schema, reference},
     route::RouteConfig,
+    server::{LogFormat, ServerLimits, TlsFiles},
     stack::Shared,
     strategy::{Choice, HedgeSettings, StrategyName},
 };
@@ -81,10 +116,18 @@ const DEFAULT_MAX_BODY: usize = 32 << 20;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Where the gateway listens: a loopback address.
+    /// Where the gateway listens: a loopback address, unless clients need a key.
     pub listen: SocketAddr,
+    /// Who may call.
+    pub auth: AuthSettings,
     /// The longest request body that is accepted, in bytes.
     pub max_body: usize,
+    /// What else the server takes of its clients.
+    pub limits: ServerLimits,
+    /// What TLS is served with; `None` for plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// What the log looks like.
+    pub log: LogFormat,
     /// Which chain serves which model.
     pub routes: Routes,
     /// The providers, by their names.
@@ -115,7 +158,11 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             listen: DEFAULT_LISTEN,
+            auth: AuthSettings::default(),
             max_body: DEFAULT_MAX_BODY,
+            limits: ServerLimits::default(),
+            tls: None,
+            log: LogFormat::default(),
             routes: Routes::default(),
             providers: BTreeMap::new(),
             breakers: BTreeMap::new(),
@@ -140,6 +187,15 @@ impl Config {
             }
         }
         config
+    }
+
+    /// Whether it is safe to listen there: on a loopback address, or anywhere if clients need a key.
+    ///
+    /// # Errors
+    ///
+    /// Why not, in words that follow the address.
+    pub fn may_listen(&self, address: SocketAddr) -> Result<(), &'static str> {
+        self.auth.may_listen(address)
     }
 
     /// Reads a file, and the environment variables and key files that it names, and runs the commands.
@@ -229,16 +285,21 @@ pub(crate) fn digest(text: &[u8]) -> u64 {
 }
 
 fn read(mut root: Table<'_>) -> Config {
-    let listen = read_listen(&mut root).unwrap_or(DEFAULT_LISTEN);
-    let max_body = read_max_body(&mut root).unwrap_or(DEFAULT_MAX_BODY);
+    let (limits, max_body) = ServerLimits::read(&mut root);
+    let max_body = max_body.unwrap_or(DEFAULT_MAX_BODY);
+    let tls = TlsFiles::read(&mut root);
+    let log = LogFormat::read(&mut root).unwrap_or_default();
     let (policy, default_breaker) = read_defaults(&mut root);
     let providers = provider::read_all(&mut root, default_breaker);
-    let mut route_reader = RouteReader { providers: &providers, defaults: &policy, breakers: BTreeMap::new() };
+    let (breakers, names) = Default::default();
+    let mut route_reader = RouteReader { providers: &providers, defaults: &policy, breakers, names };
     let routes = route_reader.read_all(&mut root);
-    let breakers = route_reader.breakers;
-    root.refuse_for_now(&["auth"]);
+    let RouteReader { breakers, names, .. } = route_reader;
+    let auth = auth::read(&mut root, &names);
+    let listen = read_listen(&mut root, &auth).unwrap_or(DEFAULT_LISTEN);
     root.finish();
-    let mut config = Config { listen, max_body, routes, breakers, default_breaker, ..Config::default() };
+    let mut config =
+        Config { listen, auth, max_body, limits, tls, log, routes, breakers, default_breaker, ..Config::default() };
     for (name, entry) in providers.into_iter().filter_map(|(name, entry)| Some((name, entry?))) {
         config.provider_breakers.insert(name.clone(), entry.breaker);
         config.providers.insert(name.clone(), entry.provider);
@@ -247,23 +308,15 @@ fn read(mut root: Table<'_>) -> Config {
     config
 }
 
-fn read_listen(root: &mut Table<'_>) -> Option<SocketAddr> {
+fn read_listen(root: &mut Table<'_>, auth: &AuthSettings) -> Option<SocketAddr> {
     let value = root.take("listen")?;
     match value.string()?.parse::<SocketAddr>() {
         Err(_) => value.spot().fail("is not an address and port such as \"127.0.0.1:8080\""),
-        Ok(address) if !address.ip().to_canonical().is_loopback() => value.spot().fail(
-            "is not a loopback address: without [auth], which is not supported yet, \
-             anyone who reaches it could use the keys",
-        ),
-        Ok(address) => Some(address),
+        Ok(address) => match auth.may_listen(address) {
+            Ok(()) => Some(address),
+            Err(why) => value.spot().fail(why),
+        },
     }
-}
-
-fn read_max_body(root: &mut Table<'_>) -> Option<usize> {
-    let mut table = root.take_table("limits")?;
-    let max_body = table.take("max_body").and_then(|value| value.size());
-    table.finish();
-    max_body
 }
 
 fn read_defaults(root: &mut Table<'_>) -> (Policy, CircuitSettings) {

@@ -25,6 +25,8 @@ pub struct Policy {
     pub timeout: TimeoutSettings,
     /// How often the same target is tried again.
     pub retry: RetrySettings,
+    /// How long a client that reads a stream is left without a byte before it is sent a comment; `None` for ever.
+    pub keep_alive: Option<Duration>,
 }
 
 impl Default for Policy {
@@ -42,6 +44,7 @@ impl Default for Policy {
             stream_recovery: StreamRecovery::default(),
             timeout: TimeoutSettings::default(),
             retry: RetrySettings::default(),
+            keep_alive: None,
         }
     }
 }
@@ -58,6 +61,11 @@ impl Policy {
             stream_recovery: StreamRecovery::read(table).unwrap_or(base.stream_recovery),
             timeout: TimeoutSettings::read(table, base.timeout),
             retry: RetrySettings::read(table, base.retry),
+            // None at all turns off what [defaults] turned on.
+            keep_alive: match table.take_duration_or_zero("keep_alive") {
+                Some(keep_alive) => Some(keep_alive).filter(|keep_alive| !keep_alive.is_zero()),
+                None => base.keep_alive,
+            },
         }
     }
 }

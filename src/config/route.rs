@@ -29,6 +29,8 @@ pub(super) struct RouteReader<'a> {
     pub(super) defaults: &'a Policy,
     /// By the target's id: a target has one circuit, however many routes it serves.
     pub(super) breakers: BTreeMap<String, CircuitSettings>,
+    /// The names of all routes, of those too that are wrong.
+    pub(super) names: Vec<String>,
 }
 
 impl RouteReader<'_> {
@@ -39,6 +41,7 @@ impl RouteReader<'_> {
         let mut is_empty = true;
         for (name, value) in table.into_entries() {
             is_empty = false;
+            self.names.push(name.clone().into_owned());
             let pattern = Pattern::parse(&name).map_err(|why| value.spot().report(why)).ok();
             let route = self.read(&name, value);
             if let (Some(pattern), Some(route)) = (pattern, route) {

@@ -85,7 +85,7 @@ pub(super) fn read_key(value: Value<'_>) -> Option<NewKey> {
     }
 }
 
-fn from_variable(value: &Value<'_>) -> Option<NewKey> {
+pub(super) fn from_variable(value: &Value<'_>) -> Option<NewKey> {
     let name = value.string()?;
     // Whoever puts the key itself here must not find it in a log.
     let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
@@ -101,7 +101,7 @@ fn from_variable(value: &Value<'_>) -> Option<NewKey> {
     }
 }
 
-fn from_file(value: &Value<'_>) -> Option<NewKey> {
+pub(super) fn from_file(value: &Value<'_>) -> Option<NewKey> {
     let named = value.string()?;
     let path = value.spot().reader().path(named);
     match read_key_file(&path) {
@@ -114,7 +114,7 @@ fn from_file(value: &Value<'_>) -> Option<NewKey> {
     }
 }
 
-fn from_text(value: &Value<'_>) -> Option<NewKey> {
+pub(super) fn from_text(value: &Value<'_>) -> Option<NewKey> {
     let key = value.string()?;
     value.spot().warn("the key itself stands in the file; outside tests, use { env = \"…\" } or { file = \"…\" }");
     Some(NewKey { key: key.into(), source: None, origin: "the configuration".into() })

@@ -8,7 +8,8 @@ impl Gateway {
     /// A few lines for whoever started it: where it listens, what it serves, and what to try.
     #[must_use]
     pub fn banner(&self, address: SocketAddr) -> String {
-        let url = format!("http://{address}");
+        let scheme = if self.live().config.tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{address}");
         let mut banner = format!("failover-gateway {} listening on {url}\n", env!("CARGO_PKG_VERSION"));
         // Writing to a String cannot fail.
         let _ = match &self.inner.demo {

@@ -1,25 +1,29 @@
 //! The endpoints that generate, of every dialect: find the route and hand over to its stack.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{body::Body, extract::State, response::Response};
 use bytes::Bytes;
-use http::{HeaderMap, Request, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header, request::Parts};
 use http_body_util::Full;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{Gateway, Live, Stack, Upstream, headers, terminated::TerminatedBody};
+use super::{
+    Gateway, Live, Stack, Upstream,
+    access::{Client, Held, HeldBody, Slots},
+    headers,
+    keep_alive::{self, KeepAlive},
+    terminated::TerminatedBody,
+};
 use crate::{
     BoxError, Dialect, FailoverService, Fault, FaultKind, RequestContext, RequestOutline, Requirements, ResponseBody,
     body::{Asker, Collect},
+    config::Config,
     dialect,
     recovery::RecoveryBody,
     telemetry::{Record, TelemetryBody},
 };
-
-/// How long a request's body may take to come. It also bounds how long one that never comes can hold up a stop.
-const BODY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The paths that are served, as axum writes them.
 pub(super) const PATHS: [&str; 7] = [
@@ -64,26 +68,70 @@ where
     let (parts, body) = request.into_parts();
     let request_id = headers::request_id(&parts.headers);
     let live = gateway.live();
-    let max_body = live.config.max_body;
-    let collected = match tokio::time::timeout(BODY_PATIENCE, Collect::new(body, max_body)).await {
-        Ok(collected) => collected.map_err(|error| error.into_fault(max_body)),
+    let context = RequestContext::new().with_dialect(dialect).with_request_id(request_id.clone());
+    let prepared = match admit(&gateway, &live, &parts) {
+        Ok(admitted) => match receive(&live, body).await {
+            Ok(body) => prepare(&gateway, &live, admitted, parts, body, context.clone()),
+            Err(fault) => Err(fault),
+        },
+        Err(fault) => Err(fault),
+    };
+    let mut response = match prepared {
+        Ok(prepared) => prepared.answer().await,
+        Err(fault) => refuse(&gateway, &context, dialect, fault),
+    };
+    if gateway.is_stopping() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    headers::to_client(response.headers_mut(), &context, request_id);
+    response
+}
+
+/// What may be answered: who asks, if that matters, and the place that it takes.
+type Admitted<'a> = (Option<&'a Arc<Client>>, Held);
+
+/// Looks at all that can be known before a byte of the body is read.
+fn admit<'a>(gateway: &Gateway, live: &'a Live, parts: &Parts) -> Result<Admitted<'a>, Fault> {
+    let Config { limits, .. } = &live.config;
+    if gateway.is_stopping() {
+        let stopping = Fault::new(FaultKind::Overloaded, "the gateway is being stopped");
+        return Err(stopping.with_code("stopping").with_retry_after(Duration::from_secs(1)).unsent());
+    }
+    let client = live.access.client(parts)?;
+    if headers::length(parts) > limits.max_headers {
+        let message = format!("the request's head is longer than {} bytes", limits.max_headers);
+        let long = Fault::new(FaultKind::BadRequest, message).with_code("headers_too_large");
+        return Err(long.with_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE).unsent());
+    }
+    Ok((client, gateway.inner.slots.take(limits.max_requests)?))
+}
+
+/// The whole of a request's body, if it comes in time and is not too long.
+async fn receive<B>(live: &Live, body: B) -> Result<Bytes, Fault>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let Config { limits, max_body, .. } = &live.config;
+    match tokio::time::timeout(limits.body_timeout, Collect::new(body, *max_body)).await {
+        Ok(collected) => collected.map(on_its_own).map_err(|error| error.into_fault(*max_body)),
         Err(_) => {
             let late = Fault::new(FaultKind::BadRequest, "the request's body did not come in time");
-            Err(late.with_status(http::StatusCode::REQUEST_TIMEOUT))
+            Err(late.with_status(StatusCode::REQUEST_TIMEOUT).with_code("request_timeout").unsent())
         }
-    };
-    let context = RequestContext::new().with_dialect(dialect).with_request_id(request_id.clone());
-    let prepared = collected.and_then(|body| prepare(&live, dialect, parts, on_its_own(body), context.clone()));
-    let (mut response, context) = match prepared {
-        Ok(prepared) => prepared.answer().await,
-        Err(fault) => {
-            let record = Record::begin(&gateway.inner.unrouted, context.clone(), "");
-            let failure: http::Response<ResponseBody<FailoverBody>> = Asker::speaking(dialect).failure(fault);
-            let failure = record.attach(failure.map(RecoveryBody::passing));
-            (failure.map(|body| answer_body(body, dialect, false)), context)
-        }
-    };
-    headers::to_client(response.headers_mut(), &context, request_id);
+    }
+}
+
+fn refuse(gateway: &Gateway, context: &RequestContext, dialect: Dialect, fault: Fault) -> http::Response<AnswerBody> {
+    let record = Record::begin(&gateway.inner.unrouted, context.clone(), "");
+    let failure: http::Response<ResponseBody<FailoverBody>> = Asker::speaking(dialect).failure(fault);
+    let mut response = record.attach(failure.map(RecoveryBody::passing)).map(|body| {
+        let body = TerminatedBody::new(body, dialect, false, None);
+        HeldBody::new(KeepAlive::off(body), None)
+    });
+    if response.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     response
 }
 
@@ -94,15 +142,12 @@ fn on_its_own(body: Bytes) -> Bytes {
     if body.len() < READ_BUFFER { Bytes::copy_from_slice(&body) } else { body }
 }
 
-/// The body of an answer: what the stack gives, with a stream's unclean end made known.
-pub(super) type AnswerBody = TerminatedBody<StackBody>;
+/// The body of an answer: what the stack gives, with a stream's unclean end made known, its silences filled if the route says
+/// so, and what the request holds.
+pub(super) type AnswerBody = HeldBody<KeepAlive<TerminatedBody<StackBody>>>;
 
 type StackBody = TelemetryBody<RecoveryBody<FailoverService<Upstream>, FailoverBody>>;
 type FailoverBody = <<FailoverService<Upstream> as Service<Request<Full<Bytes>>>>::Response as IntoBody>::Body;
-
-fn answer_body(body: StackBody, dialect: Dialect, array: bool) -> AnswerBody {
-    TerminatedBody::new(body, dialect, array)
-}
 
 /// Names the body of a response type.
 pub(super) trait IntoBody {
@@ -121,15 +166,25 @@ struct Prepared {
     dialect: Dialect,
     /// The model that the client asked for.
     model: String,
+    keep_alive: Option<Duration>,
+    slots: Slots,
+    held: Held,
 }
 
 fn prepare(
+    gateway: &Gateway,
     live: &Live,
-    dialect: Dialect,
+    (client, held): Admitted<'_>,
     mut parts: Parts,
     body: Bytes,
-    context: RequestContext,
+    mut context: RequestContext,
 ) -> Result<Prepared, Fault> {
+    let dialect = context.dialect().unwrap_or(Dialect::OpenAiChat);
+    // Else the first provider that reads all of it would say so, and until then each of them might fail.
+    if let Err(error) = std::str::from_utf8(&body) {
+        let message = format!("the request body is not UTF-8 at byte {}", error.valid_up_to());
+        return Err(Fault::new(FaultKind::BadRequest, message).with_code("invalid_json").unsent());
+    }
     let outline = dialect::outline(dialect, parts.uri.path(), &body)
         .unwrap_or_else(|| Err(Fault::new(FaultKind::Unsupported, "this dialect is not served here")))?;
     let model = model(&outline)?;
@@ -138,39 +193,69 @@ fn prepare(
             .with_status(http::StatusCode::NOT_FOUND)
             .with_code("model_not_found")
     })?;
-    let mut context = context.with_outline(outline);
+    let policy = live.config.routes.iter().nth(index).map(|route| &route.policy);
+    let streams = outline.streaming() && !dialect::translate::wants_array(&parts.uri);
+    let keep_alive = policy.and_then(|policy| policy.keep_alive).filter(|_| streams);
+    context = context.with_outline(outline);
     if let Some(asked) = asked(&parts.headers)? {
         context = context.with_requirements(asked);
+    }
+    let mut call = None;
+    if let Some(client) = client {
+        if !client.may_ask(index) {
+            return Err(Client::forbidden(&model));
+        }
+        call = client.take(&context)?;
+        context = context.with_client(client.name().clone());
     }
     // What axum and hyper keep there is of this connection's, and would be cloned for each attempt.
     parts.extensions.clear();
     parts.extensions.insert(context.clone());
     let request = Request::from_parts(parts, Full::new(body));
-    Ok(Prepared { stack: live.stacks[index].clone(), request, context, dialect, model })
+    let (stack, slots, held) = (live.stacks[index].clone(), gateway.inner.slots.clone(), held.and(call));
+    Ok(Prepared { stack, request, context, dialect, model, keep_alive, slots, held })
 }
 
 impl Prepared {
-    async fn answer(self) -> (http::Response<AnswerBody>, RequestContext) {
-        let Stack { mut service, recovery, telemetry } = self.stack;
-        let record = Record::begin(&telemetry, self.context.clone(), self.request.uri().path());
-        let array = dialect::translate::wants_array(self.request.uri());
-        // Boxed, because it is the most of this future by far, and hyper moves that about while it is set up.
-        // Both are always ready.
-        let response = match recovery {
-            None => within(&record, Box::pin(service.call(self.request)))
-                .await
-                .map(|response| response.map(|body| RecoveryBody::passing(ResponseBody::inner(body)))),
-            Some(recovery) => within(&record, Box::pin(recovery.layer(service).call(self.request))).await,
+    async fn answer(self) -> http::Response<AnswerBody> {
+        let Prepared { stack, request, context, dialect, model, keep_alive, slots, held } = self;
+        let response = match keep_alive {
+            None => answer(stack, request, context, dialect, model, slots).await.map(KeepAlive::off),
+            Some(every) => {
+                let answering = Box::pin(answer(stack, request, context, dialect, model, slots));
+                keep_alive::answer(answering, dialect, every).await
+            }
         };
-        let response = match response {
-            Ok(response) => response,
-            Err(never) => match never {},
-        };
-        let response = record.attach(response);
-        let mut response = response.map(|body| answer_body(body, self.dialect, array));
-        headers::name_target(response.headers_mut(), &self.context, &self.model);
-        (response, self.context)
+        response.map(|body| HeldBody::new(body, Some(held)))
     }
+}
+
+async fn answer(
+    Stack { mut service, recovery, telemetry }: Stack,
+    request: Request<Full<Bytes>>,
+    context: RequestContext,
+    dialect: Dialect,
+    model: String,
+    slots: Slots,
+) -> http::Response<TerminatedBody<StackBody>> {
+    let record = Record::begin(&telemetry, context.clone(), request.uri().path());
+    let array = dialect::translate::wants_array(request.uri());
+    // Boxed, because it is the most of this future by far, and hyper moves that about while it is set up.
+    // Both are always ready.
+    let response = match recovery {
+        None => within(&record, Box::pin(service.call(request)))
+            .await
+            .map(|response| response.map(|body| RecoveryBody::passing(ResponseBody::inner(body)))),
+        Some(recovery) => within(&record, Box::pin(recovery.layer(service).call(request))).await,
+    };
+    let response = match response {
+        Ok(response) => response,
+        Err(never) => match never {},
+    };
+    let response = record.attach(response);
+    let mut response = response.map(|body| TerminatedBody::new(body, dialect, array, Some(slots)));
+    headers::name_target(response.headers_mut(), &context, &model);
+    response
 }
 
 /// Waits within the span of the request.

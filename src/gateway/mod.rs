@@ -15,17 +15,24 @@
 //! It is thin: everything that keeps answers coming is in the layers. To put those into a server of your own, take a
 //! [`FailoverStack`](crate::FailoverStack), or [`Gateway::router`] to nest the whole.
 
+mod access;
 mod banner;
+mod connection;
 mod demo;
 mod generate;
+mod hangup;
 mod headers;
+mod keep_alive;
+pub mod log;
 mod metrics;
 mod models;
 mod reload;
 mod server;
 mod service;
 mod status;
+mod stop;
 mod terminated;
+mod tls;
 mod upstream;
 
 use std::sync::{
@@ -43,14 +50,15 @@ use axum::{
 use http::StatusCode;
 use tower_layer::Layer;
 
-pub use self::demo::Demo;
 use self::{
+    access::{Access, Slots},
     metrics::Telemetry,
     status::{Feed, Status},
     upstream::Upstream,
 };
+pub use self::{demo::Demo, stop::stop_signal};
 use crate::{
-    Dialect, FailoverService, Fault, FaultKind, RecoveryLayer, TelemetryLayer,
+    Dialect, FailoverService, Fault, FaultKind, RecoveryLayer, ResponseBody, TelemetryLayer,
     body::Asker,
     config::{Config, RouteConfig, Shared},
 };
@@ -73,6 +81,7 @@ struct Inner {
     status: Status,
     demo: Option<Demo>,
     stopping: AtomicBool,
+    slots: Slots,
 }
 
 /// What a configuration was made into. A request looks once which one is live, and is served by that to its end.
@@ -80,19 +89,21 @@ struct Inner {
 struct Live {
     config: Config,
     shared: Shared,
+    access: Access,
     /// In the order of the configuration's routes.
     stacks: Vec<Stack>,
 }
 
 impl Live {
-    fn new(config: Config, shared: Shared, client: &Upstream, telemetry: &Telemetry) -> Self {
+    fn new(config: Config, shared: Shared, client: &Upstream, telemetry: &Telemetry, before: Option<&Access>) -> Self {
         let stack = |route: &RouteConfig| Stack {
             service: route.stack(&shared, config.max_body).layer(client.clone()),
             recovery: route.recovery(config.max_body),
             telemetry: telemetry.layer(&route.route),
         };
         let stacks = config.routes.iter().map(stack).collect();
-        Live { config, shared, stacks }
+        let access = Access::new(&config, before);
+        Live { config, shared, access, stacks }
     }
 
     /// Asks for the keys that may change, again and again. Where there is no runtime, whoever serves the gateway does it.
@@ -130,12 +141,13 @@ impl Gateway {
         let feed = Feed::default();
         let shared = config.shared().with_observer(feed.clone());
         let telemetry = Telemetry::new();
-        let live = Live::new(config, shared, &client, &telemetry);
+        let live = Live::new(config, shared, &client, &telemetry, None);
         live.keep_keys_fresh();
         let live = ArcSwap::from_pointee(live);
         let (unrouted, status) = (telemetry.layer_of_none(), Status::new(feed));
-        let (reloading, stopping) = Default::default();
-        Gateway { inner: Arc::new(Inner { client, live, reloading, telemetry, unrouted, status, demo, stopping }) }
+        let (reloading, stopping, slots) = Default::default();
+        let inner = Inner { client, live, reloading, telemetry, unrouted, status, demo, stopping, slots };
+        Gateway { inner: Arc::new(inner) }
     }
 
     /// What serves requests that come now.
@@ -144,6 +156,9 @@ impl Gateway {
     }
 
     /// The gateway as an axum router: every endpoint, and answers in the client's dialect for every other path.
+    ///
+    /// With keys, all of it is behind them but `/healthz` and `/readyz`. What bounds connections is not part of it: that belongs
+    /// to whoever serves.
     pub fn router(&self) -> Router {
         let generating = generate::PATHS.into_iter();
         let mut router = generating
@@ -165,17 +180,20 @@ impl Gateway {
                 )
             })
             .fallback(|request: axum::extract::Request| async move { unknown_path(request.uri().path()) })
+            .layer(axum::middleware::from_fn_with_state(self.clone(), access::guard))
             .with_state(self.clone())
+    }
+}
+
+impl Gateway {
+    fn is_stopping(&self) -> bool {
+        self.inner.stopping.load(Ordering::Relaxed)
     }
 }
 
 /// Whether new requests should be sent here.
 async fn ready(State(gateway): State<Gateway>) -> (StatusCode, &'static str) {
-    if gateway.inner.stopping.load(Ordering::Relaxed) {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
-    } else {
-        (StatusCode::OK, "ok\n")
-    }
+    if gateway.is_stopping() { (StatusCode::SERVICE_UNAVAILABLE, "stopping\n") } else { (StatusCode::OK, "ok\n") }
 }
 
 fn unknown_path(path: &str) -> Response {
@@ -185,5 +203,10 @@ fn unknown_path(path: &str) -> Response {
 
 /// A failure that the gateway finds itself, for whoever speaks we do not know what.
 fn refuse(fault: Fault) -> Response {
-    Asker::speaking(Dialect::OpenAiChat).failure::<axum::body::Body>(fault).map(axum::body::Body::new)
+    refuse_in(Dialect::OpenAiChat, fault).map(axum::body::Body::new)
+}
+
+/// A failure that the gateway finds itself, for whoever speaks that dialect.
+fn refuse_in(dialect: Dialect, fault: Fault) -> http::Response<ResponseBody<axum::body::Body>> {
+    Asker::speaking(dialect).failure(fault)
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Gateway, Live};
+use super::{Gateway, Live, hangup::Hangup};
 use crate::config::{self, Config, ConfigErrors};
 
 /// How often the file is looked at.
@@ -50,7 +50,7 @@ impl Gateway {
         }
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let shared = config.shared_after(&old.shared);
-        let live = Live::new(config, shared, &self.inner.client, &self.inner.telemetry);
+        let live = Live::new(config, shared, &self.inner.client, &self.inner.telemetry, Some(&old.access));
         live.keep_keys_fresh();
         self.inner.live.store(Arc::new(live));
     }
@@ -120,33 +120,4 @@ impl Gateway {
 fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
     let differs = [("listen", old.listen != new.listen)];
     differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
-}
-
-/// The signals that ask for a reload.
-struct Hangup(#[cfg(unix)] Option<tokio::signal::unix::Signal>);
-
-impl Hangup {
-    #[cfg(unix)]
-    fn new() -> Self {
-        let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
-        Hangup(signal.inspect_err(|error| tracing::warn!(%error, "SIGHUP will not reload")).ok())
-    }
-
-    #[cfg(not(unix))]
-    fn new() -> Self {
-        Hangup()
-    }
-
-    #[cfg(unix)]
-    async fn next(&mut self) {
-        match &mut self.0 {
-            Some(signal) => _ = signal.recv().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    #[cfg(not(unix))]
-    async fn next(&mut self) {
-        std::future::pending().await
-    }
 }

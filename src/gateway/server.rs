@@ -1,40 +1,142 @@
 //! Listens, serves, drains.
 
-use std::{future::Future, io, sync::atomic::Ordering, time::Duration};
+use std::{future::Future, io, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+use hyper_util::rt::TokioTimer;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinSet,
 };
-use tokio::net::TcpListener;
 
-use super::{Gateway, service::GatewayService};
+use super::{
+    Gateway,
+    connection::{self, ClientStream, Phase},
+    hangup::Hangup,
+    service::GatewayService,
+    tls::Tls,
+};
 
 /// How long to wait when no connection can be accepted (no file descriptors are left, most often).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long the ends of streams that were cut may take to be sent.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The most that a connection's buffer grows to unless told otherwise.
+const USUAL_BUFFER: usize = 400 << 10;
+
+/// What connections are accepted with.
+struct Server {
+    http: http1::Builder,
+    service: GatewayService,
+    tls: Option<Tls>,
+    header_timeout: Duration,
+    write_timeout: Duration,
+    connections: Arc<Semaphore>,
+}
 
 impl Gateway {
-    /// Serves until `stop` is ready; then refuses new requests at once and returns when the last answer is finished.
+    /// Serves until `stop` is ready; then refuses new requests and returns when the last answer is finished.
+    ///
+    /// While answers are being finished, `/readyz` says that this is no place for requests any more. Where `[limits]` has a
+    /// `shutdown_timeout`, streams that go on for longer end with an error event.
     ///
     /// # Errors
     ///
-    /// Never, once it listens: what goes wrong with a connection ends that connection.
+    /// When the certificate or the key of `[tls]` cannot be used. What goes wrong with a connection ends that connection.
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) -> io::Result<()> {
         // It may have been made where there was no runtime.
         self.live().keep_keys_fresh();
-        let service = GatewayService::new(self.clone());
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new());
-        let connections = GracefulShutdown::new();
+        let server = Server::new(&self)?;
+        let (phase, serving) = watch::channel(Phase::Serving);
         let mut stop = std::pin::pin!(stop);
+        let mut hangup = server.tls.is_some().then(Hangup::new);
         loop {
-            let accepted = tokio::select! {
+            let (stream, place) = tokio::select! {
                 biased;
                 () = &mut stop => break,
-                accepted = listener.accept() => accepted,
+                () = heard(&mut hangup) => {
+                    server.reload_certificate();
+                    continue;
+                }
+                accepted = server.accept(&listener) => accepted,
             };
-            let stream = match accepted {
+            let connection = server.serve(stream, serving.clone());
+            tokio::spawn(async move {
+                connection.await;
+                drop(place);
+            });
+        }
+        self.inner.stopping.store(true, Ordering::Relaxed);
+        drop(serving);
+        let _ = phase.send(Phase::Draining);
+        self.drain(server, listener, phase).await;
+        Ok(())
+    }
+
+    /// Finishes what has begun. Whoever comes now is told so, and is not waited for.
+    async fn drain(&self, mut server: Server, listener: TcpListener, phase: watch::Sender<Phase>) {
+        server.http.keep_alive(false);
+        let (_serving, late_phase) = watch::channel(Phase::Serving);
+        let refuse_the_late = async {
+            let mut late = JoinSet::new();
+            loop {
+                let (stream, place) = server.accept(&listener).await;
+                let connection = server.serve(stream, late_phase.clone());
+                late.spawn(async move {
+                    connection.await;
+                    drop(place);
+                });
+                while late.try_join_next().is_some() {}
+            }
+        };
+        let patience = async {
+            match self.live().config.limits.shutdown_timeout {
+                Some(timeout) => tokio::time::sleep(timeout).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = phase.closed() => return,
+            () = patience => {}
+            never = refuse_the_late => never,
+        }
+        tracing::warn!("answers that are not finished yet are broken off");
+        self.inner.slots.cut();
+        let _ = phase.send(Phase::Cut);
+        let _ = tokio::time::timeout(LAST_WORDS, phase.closed()).await;
+        let _ = phase.send(Phase::Over);
+    }
+}
+
+impl Server {
+    fn new(gateway: &Gateway) -> io::Result<Self> {
+        let live = gateway.live();
+        let limits = &live.config.limits;
+        let mut http = http1::Builder::new();
+        // Twice the bound, so that a head a little over it is answered in its dialect; one over this has a bare 431.
+        let longest = limits.max_headers.saturating_mul(2);
+        http.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_header_size(longest);
+        if longest > USUAL_BUFFER {
+            http.max_buf_size(longest);
+        }
+        Ok(Server {
+            http,
+            service: GatewayService::new(gateway.clone()),
+            tls: live.config.tls.as_ref().map(Tls::load).transpose()?,
+            header_timeout: limits.header_timeout,
+            write_timeout: limits.write_timeout,
+            connections: Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS))),
+        })
+    }
+
+    /// The next connection, once there is room for it.
+    async fn accept(&self, listener: &TcpListener) -> (TcpStream, Option<OwnedSemaphorePermit>) {
+        // Nobody closes it.
+        let place = self.connections.clone().acquire_owned().await.ok();
+        loop {
+            let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -43,20 +145,48 @@ impl Gateway {
                 }
             };
             // Without it the kernel holds small events back until earlier ones are acknowledged.
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "a connection ended before it was served");
-                continue;
+            match stream.set_nodelay(true) {
+                Ok(()) => return (stream, place),
+                Err(error) => tracing::debug!(%error, "a connection ended before it was served"),
             }
-            let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
-            tokio::spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "a connection ended");
-                }
-            });
         }
-        self.inner.stopping.store(true, Ordering::Relaxed);
-        drop(listener);
-        connections.shutdown().await;
-        Ok(())
+    }
+
+    fn serve(&self, stream: TcpStream, mut phase: watch::Receiver<Phase>) -> impl Future<Output = ()> + Send + 'static {
+        let (http, service) = (self.http.clone(), self.service.clone());
+        let acceptor = self.tls.as_ref().map(Tls::acceptor);
+        let stream = ClientStream::new(stream, self.write_timeout);
+        let handshake_timeout = self.header_timeout;
+        async move {
+            let Some(acceptor) = acceptor else { return connection::serve(http, stream, service, phase).await };
+            let shaken = tokio::select! {
+                biased;
+                // Nothing was asked yet.
+                _ = phase.changed() => return,
+                shaken = tokio::time::timeout(handshake_timeout, acceptor.accept(stream)) => shaken,
+            };
+            match shaken {
+                Ok(Ok(stream)) => connection::serve(http, stream, service, phase).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a connection ended before it was encrypted"),
+                Err(_) => tracing::debug!("a connection was not encrypted in time"),
+            }
+        }
+    }
+
+    fn reload_certificate(&self) {
+        if let Some(tls) = &self.tls {
+            match tls.reload() {
+                Ok(()) => tracing::info!("the certificate was read again"),
+                Err(error) => tracing::error!(%error, "the certificate was not changed"),
+            }
+        }
+    }
+}
+
+/// Waits for the next signal, if anybody listens for it.
+async fn heard(hangup: &mut Option<Hangup>) {
+    match hangup {
+        Some(hangup) => hangup.next().await,
+        None => std::future::pending().await,
     }
 }

@@ -38,7 +38,7 @@ type Rate = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Mome
 
 /// Keeps count of what was asked.
 #[derive(Debug)]
-pub(super) struct Limiter {
+pub(crate) struct Limiter {
     limits: Limits,
     requests: Option<Rate>,
     tokens: Option<(Rate, NonZeroU32)>,
@@ -47,7 +47,7 @@ pub(super) struct Limiter {
 
 impl Limiter {
     /// `None` where nothing is limited.
-    pub(super) fn new(limits: &Limits) -> Option<Self> {
+    pub(crate) fn new(limits: &Limits) -> Option<Self> {
         let rate = |per_minute| Rate::direct_with_clock(Quota::per_minute(per_minute), TokioClock);
         let calls = |most: NonZeroU32| {
             let most = usize::try_from(most.get()).unwrap_or(usize::MAX);
@@ -66,7 +66,7 @@ impl Limiter {
     }
 
     /// Takes what a call needs, or says when it can be had. `tokens` is only asked for where they are limited.
-    pub(super) fn take(&self, tokens: impl Fn() -> u64) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
+    pub(crate) fn take(&self, tokens: impl Fn() -> u64) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
         // First what is given back by itself when a rate then refuses.
         let call = self.calls.clone().map(Semaphore::try_acquire_owned).transpose();
         let call = call.map_err(|_| Refusal::LimitReached { retry_after: None })?;

@@ -44,6 +44,10 @@ mod service;
 pub use body::LimitedBody;
 pub use future::ResponseFuture;
 pub use layer::RateLimitLayer;
+#[cfg(feature = "gateway")]
+pub(crate) use limiter::Limiter;
 pub use limiter::Limits;
 pub use registry::RateLimitRegistry;
+#[cfg(feature = "gateway")]
+pub(crate) use registry::tokens;
 pub use service::RateLimit;

@@ -125,7 +125,7 @@ impl RateLimitRegistry {
 }
 
 /// How many tokens a call takes, as providers count them: its input, and the most that it asks to have answered.
-fn tokens(needs: &Requirements) -> u64 {
+pub(crate) fn tokens(needs: &Requirements) -> u64 {
     needs.input_tokens.saturating_add(needs.max_output_tokens.unwrap_or(0))
 }
 

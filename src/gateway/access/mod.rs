@@ -1,0 +1,155 @@
+//! Who may do what: keys, and what each of them may ask.
+
+mod credential;
+mod guard;
+mod slot;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use http::{Method, StatusCode, request::Parts};
+use tokio::sync::OwnedSemaphorePermit;
+
+pub(super) use self::{
+    guard::guard,
+    slot::{Held, HeldBody, Slots},
+};
+use crate::{
+    Fault, FaultKind, RequestContext,
+    config::{ClientKey, Config, KeyDigest},
+    rate_limit::{self, Limiter, Limits},
+};
+
+/// When to come back for a call that is one too many at a time: somebody's has to end first.
+const ANOTHER_MOMENT: Duration = Duration::from_secs(1);
+
+/// The keys of a gateway.
+///
+/// A key is found by the SHA-256 of what was sent. How long that takes may depend on how much of the digest is that of some
+/// key, and tells nothing: to choose the digest's beginning is to break SHA-256. Neither does it depend on how many keys
+/// there are.
+#[derive(Debug, Default)]
+pub(super) struct Access {
+    clients: HashMap<KeyDigest, Arc<Client>>,
+    admins: HashMap<KeyDigest, Arc<Client>>,
+}
+
+/// Whoever has a certain key.
+#[derive(Debug)]
+pub(super) struct Client {
+    name: Arc<str>,
+    /// By the route's place in the configuration; `None` for all.
+    allowed: Option<Box<[bool]>>,
+    limits: Limits,
+    limiter: Option<Arc<Limiter>>,
+}
+
+impl Access {
+    /// The keys of a configuration. What was asked so far with a key of the same name and limits counts on.
+    pub(super) fn new(config: &Config, before: Option<&Access>) -> Self {
+        let known = |key: &ClientKey| {
+            let mut clients = before?.clients.values();
+            clients.find(|client| client.name == key.name && client.limits == key.limits)?.limiter.clone()
+        };
+        let client = |key: &ClientKey| {
+            let allowed = |_: &_| config.routes.iter().map(|route| key.allows(route.route.name())).collect();
+            let client = Client {
+                name: key.name.clone(),
+                allowed: key.routes.as_ref().map(allowed),
+                limits: key.limits,
+                limiter: known(key).or_else(|| Limiter::new(&key.limits).map(Arc::new)),
+            };
+            (key.digest, Arc::new(client))
+        };
+        let all = |keys: &[ClientKey]| keys.iter().map(client).collect();
+        Access { clients: all(&config.auth.keys), admins: all(&config.auth.admin_keys) }
+    }
+
+    /// Who asks for an answer; `None` where anybody may.
+    pub(super) fn client(&self, parts: &Parts) -> Result<Option<&Arc<Client>>, Fault> {
+        if self.clients.is_empty() {
+            return not_from_another_site(parts).map(|()| None);
+        }
+        credential::sent(&parts.headers, parts.uri.query())
+            .find_map(|key| self.clients.get(&KeyDigest::of(&key)))
+            .map(Some)
+            .ok_or_else(|| unknown_key(credential::sent(&parts.headers, parts.uri.query()).next().is_some()))
+    }
+
+    /// Whether whoever asks may see and do what is for operators.
+    fn admit_operator(&self, parts: &Parts) -> Result<(), Fault> {
+        let keys = if self.admins.is_empty() { &self.clients } else { &self.admins };
+        if keys.is_empty() {
+            return not_from_another_site(parts);
+        }
+        let mut sent = credential::sent_by_operator(&parts.headers).map(|key| KeyDigest::of(&key)).peekable();
+        let something = sent.peek().is_some();
+        let mut is_client = false;
+        for digest in sent {
+            if keys.contains_key(&digest) {
+                return Ok(());
+            }
+            is_client |= self.clients.contains_key(&digest);
+        }
+        match is_client {
+            true => Err(Fault::new(FaultKind::BadRequest, "this key is not one for operators")
+                .with_status(StatusCode::FORBIDDEN)
+                .with_code("forbidden")),
+            false => Err(unknown_key(something)),
+        }
+    }
+}
+
+/// Where no key is asked for, a page of any site that is open on this machine could ask: its browser says so. It could not read
+/// the answers, but spend what they cost. Following a link is no such request.
+fn not_from_another_site(parts: &Parts) -> Result<(), Fault> {
+    let is = |name: &str, values: &[&str]| {
+        parts.headers.get(name).is_some_and(|value| values.iter().any(|one| value == one))
+    };
+    let is_visit = parts.method == Method::GET && is("sec-fetch-mode", &["navigate"]);
+    match is("sec-fetch-site", &["cross-site", "same-site"]) && !is_visit {
+        true => Err(Fault::new(FaultKind::BadRequest, "pages of other sites may not ask a gateway that has no keys")
+            .with_status(StatusCode::FORBIDDEN)
+            .with_code("forbidden")),
+        false => Ok(()),
+    }
+}
+
+fn unknown_key(something_was_sent: bool) -> Fault {
+    let message = match something_was_sent {
+        true => "the key that was sent is not one of this gateway",
+        false => {
+            "a key of this gateway is needed: send one as `Authorization: Bearer`, `x-api-key`, `api-key` or \
+                  `x-goog-api-key`"
+        }
+    };
+    Fault::new(FaultKind::BadRequest, message).with_status(StatusCode::UNAUTHORIZED).with_code("invalid_api_key")
+}
+
+impl Client {
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Whether the route at that place of the configuration may be asked.
+    pub(super) fn may_ask(&self, route: usize) -> bool {
+        self.allowed.as_ref().is_none_or(|allowed| allowed.get(route).copied().unwrap_or(false))
+    }
+
+    /// That it may not ask for that model.
+    pub(super) fn forbidden(model: &str) -> Fault {
+        Fault::new(FaultKind::BadRequest, format!("this key may not ask for the model `{model}`"))
+            .with_status(StatusCode::FORBIDDEN)
+            .with_code("model_not_allowed")
+    }
+
+    /// Takes what a request needs of the key's own limits.
+    pub(super) fn take(&self, context: &RequestContext) -> Result<Option<OwnedSemaphorePermit>, Fault> {
+        let Some(limiter) = &self.limiter else { return Ok(None) };
+        limiter.take(|| context.requirements().map_or(0, rate_limit::tokens)).map_err(|refusal| {
+            Fault::new(FaultKind::RateLimited, "the limit of this key is used up")
+                .with_code("rate_limit_exceeded")
+                .with_retry_after(refusal.retry_after().unwrap_or(ANOTHER_MOMENT))
+                .unsent()
+        })
+    }
+}
