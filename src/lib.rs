@@ -81,6 +81,7 @@ mod credentials;
 pub mod dialect;
 pub mod failover;
 mod fault;
+pub mod fault_injection;
 mod feature;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -124,6 +125,7 @@ pub use context::{Deadline, RequestContext};
 pub use credentials::{Credentials, InvalidCredentials};
 pub use failover::FailoverLayer;
 pub use fault::{CircuitAdvice, FailoverAdvice, Fault, FaultKind, FaultKinds, FaultPolicy, FaultScope, RetryAdvice};
+pub use fault_injection::FaultInjectionLayer;
 pub use feature::{Feature, Features};
 pub use observer::{CircuitState, Event, Observer};
 pub use outline::RequestOutline;
