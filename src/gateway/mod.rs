@@ -16,12 +16,15 @@
 //! [`FailoverStack`](crate::FailoverStack), or [`Gateway::router`] to nest the whole.
 
 mod banner;
+pub mod check;
 mod demo;
+pub mod drill;
 mod generate;
 mod headers;
 mod models;
 mod server;
 mod service;
+mod terminal;
 mod terminated;
 mod upstream;
 
@@ -39,12 +42,13 @@ use axum::{
 use http::StatusCode;
 use tower_layer::Layer;
 
-pub use self::demo::Demo;
 use self::upstream::Upstream;
+pub use self::{demo::Demo, terminal::Paint};
 use crate::{
     Dialect, FailoverService, Fault, FaultKind, RecoveryLayer,
     body::Asker,
     config::{Config, RouteConfig},
+    fault_injection::FaultSwitch,
 };
 
 /// A gateway, ready to serve. Cheap to clone; clones share everything.
@@ -74,17 +78,23 @@ impl Gateway {
     /// Builds what the configuration says. Nothing is sent yet.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self::build(config.clone(), None)
+        Self::with_faults(config, &FaultSwitch::new())
+    }
+
+    /// The same, with a switch by which calls to providers can be made to fail: for drills.
+    #[must_use]
+    pub fn with_faults(config: &Config, faults: &FaultSwitch) -> Self {
+        Self::build(config.clone(), None, faults)
     }
 
     /// A gateway on simulated providers, which can be taken down and up through it.
     #[must_use]
     pub fn with_demo(demo: Demo) -> Self {
-        Self::build(demo.config(), Some(demo))
+        Self::build(demo.config(), Some(demo), &FaultSwitch::new())
     }
 
-    fn build(config: Config, demo: Option<Demo>) -> Self {
-        let client = upstream::client();
+    fn build(config: Config, demo: Option<Demo>, faults: &FaultSwitch) -> Self {
+        let client = upstream::client(faults);
         let shared = config.shared();
         let stack = |route: &RouteConfig| Stack {
             service: route.stack(&shared, config.max_body).layer(client.clone()),
