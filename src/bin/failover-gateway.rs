@@ -78,7 +78,7 @@ Exit codes:
 
 /// Keeps LLM applications answering when a provider does not.
 #[derive(Debug, Parser)]
-#[command(version, about, args_conflicts_with_subcommands = true, after_long_help = HELP)]
+#[command(name = "failover-gateway", version, args_conflicts_with_subcommands = true, after_long_help = HELP)]
 #[command(after_help = "Examples, environment and exit codes: --help")]
 struct Arguments {
     #[command(subcommand)]

@@ -170,8 +170,7 @@ mod tests {
     #[tokio::test]
     async fn a_key_that_is_refused_is_not_waited_for() {
         let with = async |fault: &str| {
-            let mut settings = DrillSettings::default();
-            settings.fault = fault.parse().unwrap();
+            let settings = DrillSettings { fault: fault.parse().unwrap(), ..DrillSettings::default() };
             Drill::on_simulated_providers(settings).await.unwrap().longest_opening()
         };
         assert_eq!(with("unauthorized").await, None);
