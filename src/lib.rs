@@ -38,7 +38,7 @@
 //! [`capability_filter`] on any HTTP client or server, [`failover`] around whatever serves several
 //! [`Target`]s. Three more make that easy: [`collect_body`] gives [`retry`] a body that it can send again,
 //! [`requirements_layer`] tells [`capability_filter`] what a request needs, and [`catch_error`] makes a client's error
-//! `Infallible`.
+//! `Infallible`. And [`fault_injection`] makes any of it fail on purpose.
 //!
 //! # How the layers talk
 //!

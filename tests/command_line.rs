@@ -127,8 +127,11 @@ async fn the_help_shows_commands_that_can_be_given() {
     }
     let (code, version, _) = run(&folder, &["--version"]).await;
     assert_eq!((code, version.trim()), (0, concat!("failover-gateway ", env!("CARGO_PKG_VERSION"))));
-    assert_eq!(run(&folder, &["drill", "--fault", "explode"]).await.0, 2);
-    assert_eq!(run(&folder, &["chekc"]).await.0, 2);
+    for wrong in
+        [&["chekc"][..], &["drill", "--fault", "explode"], &["drill", "--slo", "101"], &["drill", "--requests", "0"]]
+    {
+        assert_eq!(run(&folder, wrong).await.0, 2, "{wrong:?}");
+    }
 }
 
 #[tokio::test]
@@ -214,6 +217,40 @@ async fn online_every_target_is_asked_once_and_named_if_it_fails() {
     let (code, out, _) = run(&folder, &["check", "gateway.toml", "--online", "--timeout", "200ms"]).await;
     assert_eq!(code, 1);
     assert!(out.contains("timeout") && out.contains("no answer within 200ms"), "{out}");
+}
+
+#[tokio::test]
+async fn online_each_dialect_is_asked_in_its_own_words() {
+    let provider = SimulatedProvider::builder("any").require_key(KEYS[0].1).start().await.unwrap();
+    let base = provider.base_url();
+    let root = base.trim_end_matches("/v1");
+    let mut config = String::new();
+    for (name, base) in
+        [("openai-chat", &*base), ("openai-responses", &base), ("anthropic-messages", root), ("gemini", root)]
+    {
+        config += &format!(
+            "[providers.{name}]\ndialect = \"{name}\"\nbase_url = \"{base}\"\napi_key = {{ env = \"OPENAI_API_KEY\" }}\n\
+             [routes.{name}]\ntargets = [{{ provider = \"{name}\", model = \"model-1\" }}]\n"
+        );
+    }
+    config += "[routes.embeddings]\ntargets = [{ provider = \"openai-chat\", model = \"text-embedding-3-small\" }]\n";
+    let (code, report) = json(&Folder::new().with(&config), &["check", "gateway.toml", "--online", "--json"]).await;
+    assert_eq!(code, 0, "{report:#}");
+    let mut paths: Vec<_> = provider.received().iter().map(|request| request.uri.path().to_owned()).collect();
+    paths.sort_unstable();
+    let expected = [
+        "/v1/chat/completions",
+        "/v1/embeddings",
+        "/v1/messages",
+        "/v1/responses",
+        "/v1beta/models/model-1:generateContent",
+    ];
+    assert_eq!(paths, expected);
+    // Everybody else is reached, too, where a model is passed on: by a list of models.
+    let config = config.replace(", model = \"model-1\"", "");
+    let (_, report) = json(&Folder::new().with(&config), &["check", "gateway.toml", "--online", "--json"]).await;
+    let asked: Vec<_> = report["online"].as_array().unwrap().iter().map(|trial| trial["asked_for"].as_str()).collect();
+    assert_eq!(asked.iter().filter(|asked| **asked == Some("its list of models")).count(), 4, "{report:#}");
 }
 
 #[tokio::test]

@@ -160,7 +160,7 @@ struct DrillArguments {
     #[arg(long, value_name = "NUMBER", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: u32,
     /// How many of a hundred requests must be answered in each phase
-    #[arg(long, value_name = "PERCENT", default_value_t = 99.9)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 99.9, value_parser = percent)]
     slo: f64,
     /// Do it again and again, that long from one beginning to the next, such as 1h, until stopped
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -292,6 +292,11 @@ impl DrillArguments {
             print(&if self.json { format!("{}\n", report.to_json()) } else { report.describe(paint) + "\n" })?;
         }
     }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let percent = text.parse().ok().filter(|percent| (0.0..=100.0).contains(percent));
+    percent.ok_or_else(|| "not a number from 0 to 100".to_owned())
 }
 
 /// Prints; whoever reads may have gone, which is no reason to panic.
