@@ -38,7 +38,7 @@
 //! [`capability_filter`] on any HTTP client or server, [`failover`] around whatever serves several
 //! [`Target`]s. Three more make that easy: [`collect_body`] gives [`retry`] a body that it can send again,
 //! [`requirements_layer`] tells [`capability_filter`] what a request needs, and [`catch_error`] makes a client's error
-//! `Infallible`.
+//! `Infallible`. And [`fault_injection`] makes any of it fail on purpose.
 //!
 //! # How the layers talk
 //!
@@ -81,6 +81,7 @@ mod credentials;
 pub mod dialect;
 pub mod failover;
 mod fault;
+pub mod fault_injection;
 mod feature;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -129,6 +130,7 @@ pub use context::{Deadline, RequestContext};
 pub use credentials::{CredentialSource, Credentials, FetchedKey, InvalidCredentials};
 pub use failover::FailoverLayer;
 pub use fault::{CircuitAdvice, FailoverAdvice, Fault, FaultKind, FaultKinds, FaultPolicy, FaultScope, RetryAdvice};
+pub use fault_injection::FaultInjectionLayer;
 pub use feature::{Feature, Features};
 pub use observer::{CircuitState, Event, Observer};
 pub use outline::RequestOutline;

@@ -17,8 +17,9 @@ use tokio_test::{assert_pending, assert_ready, task};
 use tower::{Layer, Service, ServiceExt};
 use tower_failover::{
     BoxError, CapabilityFilterLayer, CatchErrorLayer, CircuitBreakerLayer, CollectBodyLayer, Dialect, Event,
-    FailoverLayer, FailoverStack, Fault, Provider, ProviderLayer, RateLimitLayer, RecoveryLayer, RequestContext,
-    RequirementsLayer, RetryLayer, Route, Target, TelemetryLayer, TimeoutLayer,
+    FailoverLayer, FailoverStack, Fault, FaultInjectionLayer, Provider, ProviderLayer, RateLimitLayer, RecoveryLayer,
+    RequestContext, RequirementsLayer, RetryLayer, Route, Target, TelemetryLayer, TimeoutLayer,
+    fault_injection::FaultSwitch,
     provider::{DispatchLayer, StreamGuardLayer},
     rate_limit::{Limits, RateLimitRegistry},
 };
@@ -362,6 +363,7 @@ contract! {
     collect_body: CollectBodyLayer::new();
     dispatch: DispatchLayer::new();
     failover: FailoverLayer::new(&route());
+    fault_injection: FaultInjectionLayer::new(&FaultSwitch::new());
     provider: ProviderLayer::new();
     rate_limit: RateLimitLayer::new(one_at_a_time());
     recovery: RecoveryLayer::new();

@@ -17,7 +17,9 @@ use tower::{
 };
 use tower_failover::{
     CapabilityFilterLayer, CatchErrorLayer, CircuitBreakerLayer, CollectBodyLayer, Dialect, FailoverLayer,
-    FailoverStack, ProviderLayer, RateLimitLayer, RequirementsLayer, RetryLayer, Route, Statistics, TimeoutLayer,
+    FailoverStack, FaultInjectionLayer, ProviderLayer, RateLimitLayer, RequirementsLayer, RetryLayer, Route,
+    Statistics, TimeoutLayer,
+    fault_injection::FaultSwitch,
     provider::{DispatchLayer, StreamGuardLayer},
     rate_limit::{Limits, RateLimitRegistry},
 };
@@ -134,6 +136,7 @@ fn own() -> Vec<Case> {
         case("rate limit, none set", RateLimitLayer::default()),
         case("rate limit, all set", RateLimitLayer::new(RateLimitRegistry::new(wide_limits()))),
         addressed("rate limit, none set for the target", RateLimitLayer::default()),
+        case("fault injection, nothing injected", FaultInjectionLayer::new(&FaultSwitch::new())),
         addressed("capability filter", CapabilityFilterLayer::new()),
         case("requirements", RequirementsLayer::new().with_dialect(Dialect::OpenAiChat)),
         Case { name: "requirements, capability filter that looks", base: ADDRESSED, make: Box::new(restricted) },

@@ -1,17 +1,85 @@
 //! The gateway's command line.
 
-use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    io::{IsTerminal, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use tokio::net::TcpListener;
 use tower_failover::{
     config::{Config, LogFormat},
-    gateway::{self, Demo, Gateway, stop_signal},
+    fault_injection::InjectedFault,
+    gateway::{
+        self, Demo, Gateway, Paint,
+        check::Check,
+        drill::{Drill, DrillSettings, progress_bar},
+        stop_signal,
+    },
 };
+
+const HELP: &str = "\
+Examples:
+  failover-gateway
+      Two simulated providers to try failover on; nothing leaves the machine.
+  failover-gateway check gateway.toml --online
+      Is the file right, and does every key and model work?
+  failover-gateway serve --config gateway.toml
+      Serve it. Point an OpenAI, Anthropic or Google SDK at it by its base URL.
+  failover-gateway drill
+      What do clients see when the primary goes away? On simulated providers.
+  failover-gateway completions bash > /etc/bash_completion.d/failover-gateway
+
+Environment:
+  RUST_LOG    What is logged to standard error, such as info (the default of serve) or tower_failover=debug
+  NO_COLOR    No colours, even on a terminal
+  The variables that the configuration names as { env = \"NAME\" } hold the providers' keys.
+
+Exit codes:
+  0    Stopped as asked; the check or the drill passed
+  1    It cannot start; the check found a mistake or a target that fails; the drill missed its SLO
+  2    The command line is wrong
+  130  Stopped at once, by a second Ctrl-C";
+
+const CHECK_HELP: &str = "\
+Examples:
+  failover-gateway check gateway.toml
+  failover-gateway check gateway.toml --online --json | jq '.online[] | select(.ok | not)'
+
+Exit codes:
+  0    The file can be used (there may be warnings) and, with --online, every target answered
+  1    The file has mistakes, or a target failed
+  2    The command line is wrong";
+
+const DRILL_HELP: &str = "\
+Examples:
+  failover-gateway drill
+      On simulated providers: what a report looks like, at no cost.
+  failover-gateway drill --config gateway.toml --route gpt-4o --yes
+      Take the primary of a real route away, for 20 requests.
+  failover-gateway drill --config gateway.toml --fault hang --requests 5
+      What if it does not fail, but says nothing?
+  failover-gateway drill --config gateway.toml --every 1h --yes --json >> drills.jsonl
+      Again each hour, a line of JSON for each.
+
+Faults (--fault):
+  down, reset, hang, overloaded, unavailable, server-error, unauthorized, rate-limited[:30s], status:404,
+  latency[:5s], cut[:BYTES]
+  Of these, latency and cut let the primary answer, and pay for it.
+
+Exit codes:
+  0    The SLO was held in each phase
+  1    It was missed, or the drill could not be held
+  2    The command line is wrong";
 
 /// Keeps LLM applications answering when a provider does not.
 #[derive(Debug, Parser)]
-#[command(version, about, args_conflicts_with_subcommands = true)]
+#[command(name = "failover-gateway", version, args_conflicts_with_subcommands = true, after_long_help = HELP)]
+#[command(after_help = "Examples, environment and exit codes: --help")]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -23,6 +91,17 @@ struct Arguments {
 enum Command {
     /// Serve (the default): real providers with a configuration file, simulated ones without.
     Serve(Serve),
+    /// Look a configuration over: what is wrong, what is unwise and, with --online, whether every key and model works.
+    #[command(after_long_help = CHECK_HELP)]
+    Check(CheckArguments),
+    /// Take the primary away under a bounded load, and report what clients saw before, during and after.
+    #[command(after_long_help = DRILL_HELP)]
+    Drill(DrillArguments),
+    /// Print what makes a shell complete this command's arguments.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -38,12 +117,85 @@ struct Serve {
     log_format: Option<String>,
 }
 
+#[derive(Debug, clap::Args)]
+struct CheckArguments {
+    /// The configuration file.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Ask every target for a few words: at most 16 tokens each, which cost what they cost.
+    #[arg(long)]
+    online: bool,
+    /// With --online: how long a target may take to answer.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct DrillArguments {
+    /// The configuration file, whose providers are asked in earnest. Without one, simulated providers are.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The route, by its name or a model that it serves [default: the first one with a fallback]
+    #[arg(long, value_name = "NAME")]
+    route: Option<String>,
+    /// The model to ask for, where the route passes on what it is asked for.
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// What happens to the primary; all of them: --help
+    #[arg(long, value_name = "FAULT", default_value = "down")]
+    fault: InjectedFault,
+    /// The most requests in each of the three phases [default: 20; 200 on simulated providers]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    requests: Option<u64>,
+    /// How long each of the three phases lasts at most, such as 30s
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+    /// How many requests are asked at a time [default: 2; 8 on simulated providers]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    concurrency: Option<u64>,
+    /// How many of a hundred requests ask for a stream; the others for JSON
+    #[arg(long, value_name = "PERCENT", default_value_t = 80, value_parser = clap::value_parser!(u8).range(..=100))]
+    stream: u8,
+    /// The most tokens of an answer
+    #[arg(long, value_name = "NUMBER", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    max_tokens: u32,
+    /// How many of a hundred requests must be answered in each phase
+    #[arg(long, value_name = "PERCENT", default_value_t = 99.9, value_parser = percent)]
+    slo: f64,
+    /// Do it again and again, that long from one beginning to the next, such as 1h, until stopped
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    every: Option<Duration>,
+    /// Do not ask whether real providers may be asked
+    #[arg(long)]
+    yes: bool,
+    /// Print JSON; with --every, one line for each drill
+    #[arg(long)]
+    json: bool,
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let Command::Serve(serve) = arguments.command.unwrap_or(Command::Serve(arguments.serve));
-    match serve.run().await {
-        Ok(()) => ExitCode::SUCCESS,
+    let command = arguments.command.unwrap_or(Command::Serve(arguments.serve));
+    if !matches!(command, Command::Serve(_)) {
+        // What is logged of failures that were asked for would only be in the report's way.
+        gateway::log::init(LogFormat::Human, "off");
+    }
+    let result = match command {
+        Command::Serve(serve) => serve.run().await.map(|()| true),
+        Command::Check(check) => check.run().await,
+        Command::Drill(drill) => drill.run().await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "failover-gateway", &mut std::io::stdout());
+            Ok(true)
+        }
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
@@ -57,7 +209,7 @@ impl Serve {
         let config = self.config.as_deref().map(Config::load).transpose();
         let config = config.map_err(|errors| errors.report(std::io::stderr().is_terminal()))?;
         let format = self.log_format.as_deref().and_then(LogFormat::from_name);
-        gateway::log::init(format.or(config.as_ref().map(|config| config.log)).unwrap_or_default());
+        gateway::log::init(format.or(config.as_ref().map(|config| config.log)).unwrap_or_default(), "info");
         let open = Config::default();
         let config = config.as_ref().unwrap_or(&open);
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -74,4 +226,82 @@ impl Serve {
         gateway.serve(listener, stop).await?;
         Ok(())
     }
+}
+
+impl CheckArguments {
+    async fn run(self) -> Result<bool, Box<dyn std::error::Error>> {
+        let mut check = Check::of_file(&self.file);
+        if self.online {
+            check = check.online(self.timeout).await;
+        }
+        let text = if self.json { format!("{:#}\n", check.to_json()) } else { check.describe(Paint::of_output()) };
+        print(&text)?;
+        Ok(check.passed())
+    }
+}
+
+impl DrillArguments {
+    async fn run(self) -> Result<bool, Box<dyn std::error::Error>> {
+        let mut settings = DrillSettings::default();
+        settings.route = self.route;
+        settings.model = self.model;
+        settings.requests = self.requests;
+        settings.duration = self.duration;
+        settings.concurrency = self.concurrency.and_then(|number| usize::try_from(number).ok());
+        settings.streams = self.stream;
+        settings.max_tokens = self.max_tokens;
+        settings.fault = self.fault;
+        settings.slo = self.slo;
+        let drill = match &self.config {
+            Some(file) => Drill::new(&Config::load(file)?, settings)?,
+            None => Drill::on_simulated_providers(settings).await?,
+        };
+        eprint!("{}", drill.announcement());
+        if !drill.is_simulated() && !self.yes && std::io::stdin().is_terminal() && !agreed()? {
+            return Err("nothing was asked".into());
+        }
+        let Some(every) = self.every else {
+            let report = drill.run(progress_bar(&drill)).await?;
+            let paint = Paint::of_output();
+            print(&if self.json { format!("{:#}\n", report.to_json()) } else { report.describe(paint) })?;
+            return Ok(report.slo_held());
+        };
+        let mut stop = std::pin::pin!(stop_signal()?);
+        let mut times = tokio::time::interval(every);
+        times.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut held = true;
+        loop {
+            let next = async {
+                times.tick().await;
+                drill.run(progress_bar(&drill)).await
+            };
+            let report = tokio::select! {
+                () = &mut stop => return Ok(held),
+                report = next => report?,
+            };
+            held &= report.slo_held();
+            let paint = Paint::of_output();
+            print(&if self.json { format!("{}\n", report.to_json()) } else { report.describe(paint) + "\n" })?;
+        }
+    }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let percent = text.parse().ok().filter(|percent| (0.0..=100.0).contains(percent));
+    percent.ok_or_else(|| "not a number from 0 to 100".to_owned())
+}
+
+/// Prints; whoever reads may have gone, which is no reason to panic.
+fn print(text: &str) -> std::io::Result<()> {
+    let mut output = std::io::stdout().lock();
+    output.write_all(text.as_bytes())?;
+    output.flush()
+}
+
+/// Asks whether to go on.
+fn agreed() -> std::io::Result<bool> {
+    eprint!("Go on? [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

@@ -288,17 +288,6 @@ impl<'r> Table<'r> {
         Some(self.take_array(name)?.iter().filter_map(|value| Some(value.string()?.into())).collect())
     }
 
-    /// Refuses keys that a later version will know.
-    pub(super) fn refuse_for_now(&mut self, names: &[&str]) {
-        self.fields.retain(|field| {
-            let refused = names.contains(&&*field.name);
-            if refused {
-                field.spot.report("not supported yet");
-            }
-            !refused
-        });
-    }
-
     /// Refuses a key that many expect here, and says why it is not.
     pub(super) fn refuse(&mut self, name: &str, why: &str) {
         if let Some(index) = self.fields.iter().position(|field| field.name == name) {

@@ -6,16 +6,16 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 
-/// Sends what is logged to standard error, as `RUST_LOG` filters it (`info` and worse without that).
+/// Sends what is logged to standard error, as `RUST_LOG` filters it; without that, as `usual` does.
 ///
 /// For programs, once: a second call changes nothing.
-pub fn init(format: LogFormat) {
+pub fn init(format: LogFormat, usual: &str) {
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) => EnvFilter::try_new(&directives).unwrap_or_else(|error| {
             eprintln!("RUST_LOG is not used: {error}");
-            EnvFilter::new("info")
+            EnvFilter::new(usual)
         }),
-        Err(_) => EnvFilter::new("info"),
+        Err(_) => EnvFilter::new(usual),
     };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let _ = match format {

@@ -17,8 +17,10 @@
 
 mod access;
 mod banner;
+pub mod check;
 mod connection;
 mod demo;
+pub mod drill;
 mod generate;
 mod hangup;
 mod headers;
@@ -31,6 +33,7 @@ mod server;
 mod service;
 mod status;
 mod stop;
+mod terminal;
 mod terminated;
 mod tls;
 mod upstream;
@@ -56,11 +59,12 @@ use self::{
     status::{Feed, Status},
     upstream::Upstream,
 };
-pub use self::{demo::Demo, stop::stop_signal};
+pub use self::{demo::Demo, stop::stop_signal, terminal::Paint};
 use crate::{
     Dialect, FailoverService, Fault, FaultKind, RecoveryLayer, ResponseBody, TelemetryLayer,
     body::Asker,
     config::{Config, RouteConfig, Shared},
+    fault_injection::FaultSwitch,
 };
 
 /// A gateway, ready to serve. Cheap to clone; clones share everything.
@@ -127,17 +131,23 @@ impl Gateway {
     /// Builds what the configuration says. Nothing is sent yet.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self::build(config.clone(), None)
+        Self::with_faults(config, &FaultSwitch::new())
+    }
+
+    /// The same, with a switch by which calls to providers can be made to fail: for drills.
+    #[must_use]
+    pub fn with_faults(config: &Config, faults: &FaultSwitch) -> Self {
+        Self::build(config.clone(), None, faults)
     }
 
     /// A gateway on simulated providers, which can be taken down and up through it.
     #[must_use]
     pub fn with_demo(demo: Demo) -> Self {
-        Self::build(demo.config(), Some(demo))
+        Self::build(demo.config(), Some(demo), &FaultSwitch::new())
     }
 
-    fn build(config: Config, demo: Option<Demo>) -> Self {
-        let client = upstream::client();
+    fn build(config: Config, demo: Option<Demo>, faults: &FaultSwitch) -> Self {
+        let client = upstream::client(faults);
         let feed = Feed::default();
         let shared = config.shared().with_observer(feed.clone());
         let telemetry = Telemetry::new();

@@ -119,13 +119,14 @@ where
 /// The request as the provider is to see it, and whether its stream is asked for its usage by us.
 fn upstream_request(request: Request<Full<Bytes>>, meter: bool) -> Result<(Request<Full<Bytes>>, bool), Fault> {
     let (mut parts, body) = request.into_parts();
-    let context = parts.extensions.remove::<RequestContext>();
-    let Some((target, provider)) = context.as_ref().and_then(addressee) else {
+    // It stays where it is, for whatever is around the client to see whom the request is for.
+    let context = parts.extensions.get::<RequestContext>();
+    let Some((target, provider)) = context.and_then(addressee) else {
         let message = "the request is for no provider: its RequestContext needs a Target that has one";
         return Err(Fault::new(FaultKind::Unavailable, message).unsent());
     };
     let asked = whole(body);
-    let (body, metered) = rewritten(asked.clone(), target, provider, parts.uri.path(), context.as_ref(), meter)?;
+    let (body, metered) = rewritten(asked.clone(), target, provider, parts.uri.path(), context, meter)?;
     let query = parts.uri.query().and_then(without_key);
     let path = dialect::path_for(provider.dialect(), parts.uri.path(), target.model());
     parts.uri = provider.uri(&path, query.as_deref(), target.model()).map_err(|error| {
@@ -138,14 +139,14 @@ fn upstream_request(request: Request<Full<Bytes>>, meter: bool) -> Result<(Reque
     parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if parts.method == http::Method::POST {
         let sent = idempotency::Sent { body: &body, asked: &asked, metered };
-        idempotency::set(&mut parts.headers, context.as_ref(), target, sent);
+        idempotency::set(&mut parts.headers, context, target, sent);
     }
     let credentials = provider.credentials();
-    let picked = credentials.rotate().then(|| parts.extensions.remove::<PickedKey>()).flatten();
+    let picked = credentials.rotate().then(|| parts.extensions.get::<PickedKey>()).flatten();
     if let Some((name, value)) = picked.map_or_else(|| credentials.header(), |picked| Some(picked.header())) {
         parts.headers.insert(name, value);
     }
-    if let Some(context) = &context {
+    if let Some(context) = context {
         context.sent();
     }
     Ok((Request::from_parts(parts, Full::new(body)), metered))
