@@ -337,6 +337,7 @@ impl Fault {
             (Some(Refusal::Unmet(_)), ..) => "no_capable_target",
             (Some(Refusal::CircuitOpen { .. }), ..) => "circuit_open",
             (Some(Refusal::LimitReached { .. }), ..) => "limit_reached",
+            (Some(Refusal::Declined(_)), ..) => "declined",
             (None, _, Some(code)) if !self.is_foreign => code,
             (None, FaultKind::BadRequest, Some(code)) if !GENERAL.contains(&code) => code,
             (None, kind, _) => kind.name(),
@@ -373,7 +374,7 @@ impl Fault {
             FaultKind::Refused => match self.refusal {
                 Some(Refusal::Unmet(_)) => StatusCode::BAD_REQUEST,
                 Some(Refusal::LimitReached { .. }) => StatusCode::TOO_MANY_REQUESTS,
-                Some(Refusal::CircuitOpen { .. }) | None => StatusCode::SERVICE_UNAVAILABLE,
+                Some(Refusal::CircuitOpen { .. } | Refusal::Declined(_)) | None => StatusCode::SERVICE_UNAVAILABLE,
             },
         }
     }

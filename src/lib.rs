@@ -125,6 +125,7 @@ pub use credentials::{Credentials, InvalidCredentials};
 pub use failover::FailoverLayer;
 pub use fault::{CircuitAdvice, FailoverAdvice, Fault, FaultKind, FaultKinds, FaultPolicy, FaultScope, RetryAdvice};
 pub use feature::{Feature, Features};
+pub use guard::Guarded;
 pub use observer::{CircuitState, Event, Observer};
 pub use outline::RequestOutline;
 pub use provider::ProviderLayer;
@@ -140,3 +141,8 @@ pub use target::{Dialect, InvalidBaseUrl, InvalidRoute, Provider, Route, Target,
 pub use timeout::TimeoutLayer;
 pub use usage::{Usage, UsageHandle};
 pub use variant::{KeyHeader, Variant};
+
+/// The guides' code.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/own-layer.md")]
+struct OwnLayerGuide;
