@@ -355,6 +355,7 @@ impl Fault {
             (Some(Refusal::CircuitOpen { .. }), ..) => "circuit_open",
             (Some(Refusal::Drained), ..) => "target_drained",
             (Some(Refusal::LimitReached { .. }), ..) => "limit_reached",
+            (Some(Refusal::Declined(_)), ..) => "declined",
             (None, _, Some(code)) if !self.is_foreign => code,
             (None, FaultKind::BadRequest, Some(code)) if !GENERAL.contains(&code) => code,
             (None, kind, _) => kind.name(),
@@ -391,7 +392,9 @@ impl Fault {
             FaultKind::Refused => match self.refusal {
                 Some(Refusal::Unmet(_)) => StatusCode::BAD_REQUEST,
                 Some(Refusal::LimitReached { .. }) => StatusCode::TOO_MANY_REQUESTS,
-                Some(Refusal::CircuitOpen { .. } | Refusal::Drained) | None => StatusCode::SERVICE_UNAVAILABLE,
+                Some(Refusal::CircuitOpen { .. } | Refusal::Drained | Refusal::Declined(_)) | None => {
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
             },
         }
     }

@@ -1,4 +1,4 @@
-//! What the guards share: a call that was let through, or its refusal.
+//! What guards are made of: a call that was let through, or its refusal.
 
 use std::{
     future::Future,
@@ -12,9 +12,43 @@ use pin_project_lite::pin_project;
 use crate::{Refusal, ResponseBody, body::Asker};
 
 pin_project! {
-    /// A call that a guard let through, or refused before the wire.
+    /// A call that a guard let through, or refused before the wire: the future of a guard of one's own.
+    ///
+    /// ```
+    /// use std::task::{Context, Poll};
+    ///
+    /// use http::{Request, Response};
+    /// use tower::Service;
+    /// use tower_failover::{Guarded, Refusal, RequestContext, ResponseBody};
+    ///
+    /// /// Lets nothing through to targets that are tagged `paused`.
+    /// #[derive(Clone)]
+    /// struct SkipPaused<S>(S);
+    ///
+    /// impl<S, B, R> Service<Request<R>> for SkipPaused<S>
+    /// where
+    ///     S: Service<Request<R>, Response = Response<B>>,
+    /// {
+    ///     type Response = Response<ResponseBody<B>>;
+    ///     type Error = S::Error;
+    ///     type Future = Guarded<S::Future>;
+    ///
+    ///     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+    ///         self.0.poll_ready(cx)
+    ///     }
+    ///
+    ///     fn call(&mut self, request: Request<R>) -> Self::Future {
+    ///         let target = RequestContext::of(request.extensions()).and_then(RequestContext::target);
+    ///         if target.is_some_and(|target| target.tags().contains("paused")) {
+    ///             return Guarded::refused(Refusal::Declined("the target is paused".into()), &request);
+    ///         }
+    ///         Guarded::called(self.0.call(request))
+    ///     }
+    /// }
+    /// ```
     #[derive(Debug)]
-    pub(crate) struct Guarded<F> {
+    #[must_use = "futures do nothing unless they are polled"]
+    pub struct Guarded<F> {
         #[pin]
         state: State<F>,
     }
@@ -30,11 +64,14 @@ pin_project! {
 }
 
 impl<F> Guarded<F> {
-    pub(crate) fn called(future: F) -> Self {
+    /// The call goes on.
+    pub fn called(future: F) -> Self {
         Guarded { state: State::Called { future } }
     }
 
-    pub(crate) fn refused<B>(refusal: Refusal, request: &Request<B>) -> Self {
+    /// The call is refused; failover goes on to the next target. Whoever asked is told in its own words: in its dialect, or
+    /// as gRPC.
+    pub fn refused<B>(refusal: Refusal, request: &Request<B>) -> Self {
         Guarded { state: State::Refused { refusal: Some(refusal), asker: Asker::of(request) } }
     }
 }

@@ -132,6 +132,7 @@ pub use failover::FailoverLayer;
 pub use fault::{CircuitAdvice, FailoverAdvice, Fault, FaultKind, FaultKinds, FaultPolicy, FaultScope, RetryAdvice};
 pub use fault_injection::FaultInjectionLayer;
 pub use feature::{Feature, Features};
+pub use guard::Guarded;
 pub use observer::{CircuitState, Event, Observer};
 pub use outline::RequestOutline;
 pub use price::{Cost, InvalidPrice, Price};
@@ -151,3 +152,8 @@ pub use telemetry::TelemetryLayer;
 pub use timeout::TimeoutLayer;
 pub use usage::{Usage, UsageHandle};
 pub use variant::{KeyHeader, Variant};
+
+/// The guides' code.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/own-layer.md")]
+struct OwnLayerGuide;

@@ -1,6 +1,6 @@
 //! Why a layer of ours declined a call before the wire.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use crate::Unmet;
 
@@ -30,6 +30,8 @@ pub enum Refusal {
         /// When there is room again, where known.
         retry_after: Option<Duration>,
     },
+    /// A guard of one's own declined, for the reason that it gives: see [`Guarded`](crate::Guarded).
+    Declined(Cow<'static, str>),
 }
 
 impl Refusal {
@@ -38,7 +40,7 @@ impl Refusal {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Refusal::CircuitOpen { retry_after, .. } => Some(*retry_after),
-            Refusal::Unmet(_) | Refusal::Drained => None,
+            Refusal::Unmet(_) | Refusal::Drained | Refusal::Declined(_) => None,
             Refusal::LimitReached { retry_after } => *retry_after,
         }
     }
@@ -51,6 +53,7 @@ impl fmt::Display for Refusal {
             Refusal::Drained => f.write_str("the target is drained"),
             Refusal::Unmet(unmet) => write!(f, "the target does not offer {unmet}"),
             Refusal::LimitReached { .. } => f.write_str("the target's own limit is used up"),
+            Refusal::Declined(reason) => f.write_str(reason),
         }
     }
 }

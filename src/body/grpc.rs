@@ -21,7 +21,7 @@ pub(super) fn status(fault: &Fault) -> HeaderValue {
         Refused => match fault.refusal() {
             Some(Refusal::Unmet(_)) => "9",
             Some(Refusal::LimitReached { .. }) => "8",
-            Some(Refusal::CircuitOpen { .. } | Refusal::Drained) | None => "14",
+            Some(Refusal::CircuitOpen { .. } | Refusal::Drained | Refusal::Declined(_)) | None => "14",
         },
         Connect | ConnectionLost | Overloaded | Unavailable | StreamInterrupted | MalformedResponse | AuthFailed
         | PermissionDenied | NotFound => "14", // UNAVAILABLE

@@ -20,7 +20,7 @@ LISTENING = re.compile(r"listening on (http://\S+)")
 def binary() -> Path:
     root = Path(__file__).resolve().parents[2]
     target = Path(os.environ.get("CARGO_TARGET_DIR", root / "target"))
-    path = Path(os.environ.get("FAILOVER_GATEWAY", target / "release" / "failover-gateway"))
+    path = Path(os.environ.get("FAILOVER_GATEWAY", target / "release" / "failover-gateway")).absolute()
     if not path.exists():
         raise FileNotFoundError(
             f"{path}: build it with `cargo build --release --features gateway`, or set FAILOVER_GATEWAY"

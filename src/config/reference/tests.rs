@@ -10,40 +10,6 @@ use serde_json::Value;
 use super::*;
 use crate::config::{Config, Policy, reader::Reader};
 
-/// Keys whose readers are parts that are not there yet. What is read now does not belong here.
-const TO_COME: &[(&str, &[&str])] = &[
-    ("the file", &["auth", "tls", "log"]),
-    ("[auth]", &["keys", "admin_keys"]),
-    (
-        "[[auth.keys]]",
-        &[
-            "env",
-            "file",
-            "sha256",
-            "value",
-            "name",
-            "routes",
-            "requests_per_minute",
-            "tokens_per_minute",
-            "max_concurrency",
-        ],
-    ),
-    (
-        "[limits]",
-        &["max_headers", "max_connections", "max_requests", "header_timeout", "body_timeout", "write_timeout"],
-    ),
-    ("[tls]", &["certificate", "key"]),
-    ("[log]", &["format"]),
-    ("[defaults]", &["keep_alive"]),
-    ("[routes.\"MODEL\"]", &["keep_alive"]),
-    ("[[routes.\"MODEL\".targets]]", &["price"]),
-    ("price", &["input", "output", "cached_input"]),
-];
-
-fn is_to_come(section: &Section, key: &Key) -> bool {
-    TO_COME.iter().any(|(path, names)| *path == section.path && names.contains(&key.name))
-}
-
 /// Where the example file below has each table.
 const PLACES: &[(&str, &str)] = &[
     ("", "the file"),
