@@ -122,6 +122,9 @@ impl Record {
     fn close(&mut self) {
         let Some(open) = self.open.take() else { return };
         let Open { route, context, started, first_output, streaming, ending } = *open;
+        if !context.is_observed() && !tracing::level_enabled!(tracing::Level::INFO) {
+            return;
+        }
         let (outcome, fault) = ending.unwrap_or_else(|| {
             // A client that has all of its answer need not wait for the connection's end.
             let whole = first_output.is_some() && context.attempts().answered().is_some_and(Attempt::is_whole);
