@@ -86,10 +86,9 @@ mod value;
 
 use std::{
     collections::BTreeMap,
-    hash::{BuildHasher, RandomState},
     net::{Ipv4Addr, SocketAddr},
     path::Path,
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
 pub use self::{
@@ -150,6 +149,8 @@ pub struct Config {
 #[derive(Clone, Debug)]
 struct ConfigFile {
     path: Arc<Path>,
+    /// Tells its text from others.
+    #[cfg(feature = "gateway")]
     digest: u64,
 }
 
@@ -238,7 +239,12 @@ impl Config {
             ConfigErrors::unusable(path, Some(position), "is not UTF-8".into())
         })?;
         let config = Config::from_text(text, path, &|name| std::env::var(name).ok(), previous)?;
-        Ok(Config { file: Some(ConfigFile { path: path.into(), digest: digest(&bytes) }), ..config })
+        let file = ConfigFile {
+            path: path.into(),
+            #[cfg(feature = "gateway")]
+            digest: digest(&bytes),
+        };
+        Ok(Config { file: Some(file), ..config })
     }
 
     /// Reads the text of a file. `origin` names it in messages, and its folder is where key files are looked for;
@@ -279,8 +285,10 @@ impl Config {
 }
 
 /// Tells a text from others. In another process it is another number, so that it says nothing of the secrets in the text.
+#[cfg(feature = "gateway")]
 pub(crate) fn digest(text: &[u8]) -> u64 {
-    static STATE: OnceLock<RandomState> = OnceLock::new();
+    use std::hash::{BuildHasher, RandomState};
+    static STATE: std::sync::OnceLock<RandomState> = std::sync::OnceLock::new();
     STATE.get_or_init(RandomState::new).hash_one(text)
 }
 

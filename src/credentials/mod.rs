@@ -237,9 +237,10 @@ impl Credentials {
         self.inner.as_ref().map_or(0, |ring| ring.fingerprint.load(Ordering::Relaxed))
     }
 
-    /// Whether these are the same keys, from the same places, in the same header.
-    #[cfg(feature = "config")]
-    pub(crate) fn is_same_as(&self, other: &Credentials) -> bool {
+    /// Whether these are the same keys, from the same places, in the same header: a configuration that is read again may then
+    /// keep the old ones, and what is known of them.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Credentials) -> bool {
         match (&self.inner, &other.inner) {
             (None, None) => true,
             (Some(a), Some(b)) => {
