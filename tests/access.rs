@@ -266,7 +266,18 @@ async fn pages_of_other_sites_do_not_spend_what_needs_no_key() {
             200
         );
     }
+    // A name of another site that leads here.
+    for origin in ["http://rebound.example:8080", "http://127.0.0.1.example", "null"] {
+        assert_eq!(status(post(&open, CHAT, &[("origin", origin)], &chat(false))).await, 403, "{origin}");
+    }
+    let no_keys = served(&primary.base_url(), "").await;
+    for (host, code) in [("rebound.example:8080", 403), ("localhost:8080", 200), ("[::1]:8080", 200)] {
+        assert_eq!(status(get(&no_keys, "/status.json", &[("host", host)])).await, code, "{host}");
+    }
     assert_eq!(primary.request_count(), 0);
+    for origin in ["http://localhost:3000", "http://127.0.0.1:8080"] {
+        assert_eq!(status(post(&open, CHAT, &[("origin", origin)], &chat(false))).await, 200, "{origin}");
+    }
     assert_eq!(status(post(&open, CHAT, &[("sec-fetch-site", "same-origin")], &chat(false))).await, 200);
     // Who has a key was given it.
     let guarded = served(&primary.base_url(), &both()).await;

@@ -4,7 +4,7 @@
 
 mod harness;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use bytes::Bytes;
 use harness::{QUICK, RawProvider, Served, ask, chat, post, raw_response, simulated, text};
@@ -12,7 +12,12 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use tokio::time::Instant;
-use tower_failover::simulated::{SimulatedFault, SimulatedProvider};
+use tower::ServiceExt;
+use tower_failover::{
+    config::Config,
+    gateway::Gateway,
+    simulated::{SimulatedFault, SimulatedProvider},
+};
 
 const SECRETS: [&str; 2] = ["sk-upstream-primary", "sk-upstream-fallback"];
 
@@ -228,6 +233,34 @@ async fn what_a_provider_says_is_told_without_keys_and_the_page_runs_no_script_b
     assert_eq!(head.headers["x-frame-options"], "DENY");
     let page = std::str::from_utf8(&body).unwrap();
     assert!(!page.contains("alert(1)") && !page.contains("model-p"), "the page holds no data");
+}
+
+#[tokio::test]
+async fn a_drain_outlives_a_change_of_the_configuration() {
+    let config = |failures: u32| {
+        let toml = format!(
+            r#"
+            [providers.p]
+            dialect = "openai-chat"
+            base_url = "http://127.0.0.1:9/v1"
+            [routes."chat"]
+            targets = [{{ provider = "p", model = "m", breaker = {{ failures = {failures} }} }}]
+            "#
+        );
+        Config::from_toml(&toml, Path::new("test.toml"), &|_| None).unwrap()
+    };
+    let gateway = Gateway::new(&config(2));
+    let drain = Request::post("/admin/targets/p%2Fm/drain").body(axum::body::Body::empty()).unwrap();
+    assert_eq!(gateway.router().oneshot(drain).await.unwrap().status(), StatusCode::OK);
+    for failures in [2, 3] {
+        gateway.replace(&config(failures));
+        // Whoever asks within a quarter of a second is told the same.
+        tokio::time::sleep(Duration::from_millis(260)).await;
+        let ask = Request::get("/status.json").body(axum::body::Body::empty()).unwrap();
+        let body = gateway.router().oneshot(ask).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+        let status: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(target(&status, "p/m")["drained"], true);
+    }
 }
 
 /// The paths of all members; those of an object whose names are data are left out.

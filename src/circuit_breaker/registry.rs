@@ -297,7 +297,7 @@ mod tests {
         assert!(registry.admit(Some(&new), true).is_err(), "one probe for each new key");
 
         registry.close(&new);
-        registry.open(&new);
+        registry.drain(&new);
         assert!(registry.admit(Some(&old), true).is_err());
         // What no key mends goes on.
         let registry = CircuitRegistry::new(touchy());

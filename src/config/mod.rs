@@ -46,7 +46,7 @@
 //! max_headers = "64KiB"
 //! max_connections = 10000
 //! max_requests = 10000
-//! header_timeout = "10s"
+//! header_timeout = "75s"
 //! body_timeout = "60s"
 //! write_timeout = "60s"                    # and shutdown_timeout, which has none
 //!

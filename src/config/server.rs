@@ -30,7 +30,7 @@ impl Default for ServerLimits {
             max_headers: 64 << 10,
             max_connections: 10_000,
             max_requests: 10_000,
-            header_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(60),
             shutdown_timeout: None,

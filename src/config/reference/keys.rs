@@ -64,10 +64,10 @@ static AUTH: Section = Section {
     path: "[auth]",
     about: "Clients send their key as `Authorization: Bearer`, `x-api-key`, `x-goog-api-key`, `api-key` or `?key=`.",
     groups: &[&[
-        key("keys", Kind::Tables(&CLIENT_KEY), Required, "The keys of clients."),
+        key("keys", Kind::Tables(&CLIENT_KEY), Optional("anybody on this machine may ask"), "The keys of clients."),
         key(
             "admin_keys",
-            Kind::Tables(&CLIENT_KEY),
+            Kind::Tables(&ADMIN_KEY),
             Optional("`keys` do"),
             "The keys for `/metrics`, `/status.json`, the status page and actions on targets.",
         ),
@@ -88,11 +88,29 @@ static CLIENT_KEY: Section = Section {
             "The SHA-256 of the key, in 64 hexadecimal digits: the key itself is nowhere here.",
         ),
         key("value", Kind::Text, Optional("–"), "The key itself: for tests only, and warned of."),
-        key("name", Kind::Text, Optional("none"), "What logs and metrics call whoever uses it."),
+        key("name", Kind::Text, Optional("`key-1` and so on"), "What logs and metrics call whoever uses it."),
         key("routes", Kind::Texts, Optional("all"), "The routes that it is for: their names, or patterns of names."),
         key("requests_per_minute", Kind::Count, Optional("no limit"), "How many requests a minute it is good for."),
         key("tokens_per_minute", Kind::Count, Optional("no limit"), "How many tokens a minute it is good for."),
         key("max_concurrency", Kind::Count, Optional("no limit"), "How many requests at a time it is good for."),
+    ]],
+    one_of: &["env", "file", "sha256", "value"],
+};
+
+static ADMIN_KEY: Section = Section {
+    path: "[[auth.admin_keys]]",
+    about: "A key for operators.",
+    groups: &[&[
+        key("env", Kind::Text, Optional("–"), "The environment variable that holds the key."),
+        key("file", Kind::File, Optional("–"), "The file that holds the key."),
+        key(
+            "sha256",
+            Kind::Text,
+            Optional("–"),
+            "The SHA-256 of the key, in 64 hexadecimal digits: the key itself is nowhere here.",
+        ),
+        key("value", Kind::Text, Optional("–"), "The key itself: for tests only, and warned of."),
+        key("name", Kind::Text, Optional("`admin-key-1` and so on"), "What logs call whoever uses it."),
     ]],
     one_of: &["env", "file", "sha256", "value"],
 };
@@ -113,11 +131,17 @@ static LIMITS: Section = Section {
         key(
             "header_timeout",
             Kind::Duration,
-            Default("\"10s\""),
-            "How long the headers of a request may take to come.",
+            Default("\"75s\""),
+            "How long the headers of a request may take to come, and how long a connection may wait for the next request.",
         ),
         key("body_timeout", Kind::Duration, Default("\"60s\""), "How long the body of a request may take to come."),
         key("write_timeout", Kind::Duration, Default("\"60s\""), "How long a client may take none of its answer."),
+        key(
+            "shutdown_timeout",
+            Kind::Duration,
+            Optional("for as long as they take"),
+            "How long answers are let finish when the gateway is stopped.",
+        ),
     ]],
     one_of: &[],
 };
@@ -353,6 +377,12 @@ static PRICE: Section = Section {
             Kind::Amount,
             Optional("that of the input"),
             "Of input that the provider had in its cache.",
+        ),
+        key(
+            "cache_write_input",
+            Kind::Amount,
+            Optional("that of the input"),
+            "Of input that the provider puts into its cache.",
         ),
     ]],
     one_of: &[],

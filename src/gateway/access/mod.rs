@@ -4,9 +4,9 @@ mod credential;
 mod guard;
 mod slot;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
-use http::{Method, StatusCode, request::Parts};
+use http::{Method, StatusCode, header, request::Parts};
 use tokio::sync::OwnedSemaphorePermit;
 
 pub(super) use self::{
@@ -79,7 +79,10 @@ impl Access {
     fn admit_operator(&self, parts: &Parts) -> Result<(), Fault> {
         let keys = if self.admins.is_empty() { &self.clients } else { &self.admins };
         if keys.is_empty() {
-            return not_from_another_site(parts);
+            not_from_another_site(parts)?;
+            // A name of another site may lead here: its pages would be taken for ours.
+            let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+            return host.is_none_or(is_this_machine).then_some(()).ok_or_else(foreign_page);
         }
         let mut sent = credential::sent_by_operator(&parts.headers).map(|key| KeyDigest::of(&key)).peekable();
         let something = sent.peek().is_some();
@@ -106,12 +109,29 @@ fn not_from_another_site(parts: &Parts) -> Result<(), Fault> {
         parts.headers.get(name).is_some_and(|value| values.iter().any(|one| value == one))
     };
     let is_visit = parts.method == Method::GET && is("sec-fetch-mode", &["navigate"]);
-    match is("sec-fetch-site", &["cross-site", "same-site"]) && !is_visit {
-        true => Err(Fault::new(FaultKind::BadRequest, "pages of other sites may not ask a gateway that has no keys")
-            .with_status(StatusCode::FORBIDDEN)
-            .with_code("forbidden")),
+    let origin = parts.headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
+    let is_foreign =
+        origin.is_some_and(|origin| !origin.split_once("://").is_some_and(|(_, host)| is_this_machine(host)));
+    match is_foreign || is("sec-fetch-site", &["cross-site", "same-site"]) && !is_visit {
+        true => Err(foreign_page()),
         false => Ok(()),
     }
+}
+
+fn foreign_page() -> Fault {
+    Fault::new(FaultKind::BadRequest, "pages of other sites may not ask a gateway that has no keys")
+        .with_status(StatusCode::FORBIDDEN)
+        .with_code("forbidden")
+}
+
+/// Whether a host, with or without a port, is this machine by a name that no other site can have.
+fn is_this_machine(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(address) => address.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
+    name == "localhost" || name.ends_with(".localhost") || name.parse().is_ok_and(is_loopback)
 }
 
 fn unknown_key(something_was_sent: bool) -> Fault {
