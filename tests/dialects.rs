@@ -204,6 +204,21 @@ async fn what_cannot_be_said_in_another_dialect_goes_to_nobody_who_speaks_it() {
 }
 
 #[tokio::test]
+async fn a_request_that_says_nothing_is_not_made_up_for() {
+    let (primary, fallback) = simulated().await;
+    let served = between_all(&primary.base_url(), &fallback.base_url(), QUICK).await;
+    for (path, body) in [
+        ("/v1/responses", json!({"model": "anthropic-messages-gemini", "input": [[[["x"]]]]})),
+        ("/v1/responses", json!({"model": "anthropic-messages-gemini"})),
+        ("/v1/chat/completions", json!({"model": "anthropic-messages-gemini", "messages": []})),
+        ("/v1/messages", json!({"model": "openai-chat-gemini", "max_tokens": 9, "messages": []})),
+    ] {
+        let (head, answer) = send(&served, path, &body).await;
+        assert_eq!((head.status, primary.request_count()), (StatusCode::BAD_REQUEST, 0), "{body}: {answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn geminis_clients_may_have_their_stream_as_an_array() {
     let (primary, fallback) = simulated().await;
     let served = between_all(&primary.base_url(), &fallback.base_url(), QUICK).await;

@@ -357,6 +357,12 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Whether anything in it can be said in another dialect.
+    pub(crate) fn says_something(&self) -> bool {
+        let mut parts = self.turns.iter().flat_map(|turn| &turn.parts);
+        parts.any(|part| !matches!(part, Part::Native(_) | Part::Thought(_)))
+    }
+
     /// The same for a dialect that has those members too.
     pub(crate) fn note_extras_but(&self, is_told: impl Fn(&str) -> bool, losses: &mut Losses) {
         let mut noted = Losses::default();

@@ -95,6 +95,12 @@ pub(super) fn translated(
     };
     let text = std::str::from_utf8(&body).map_err(|error| malformed(error.valid_up_to()))?;
     let mut request = translate::decode_request(pair.client, text).map_err(|error| malformed(error.at))?;
+    if !request.says_something() {
+        // The other dialect would make something up, for it must have something.
+        let nothing =
+            unsent(FaultKind::BadRequest, "nothing in the request can be told to a provider of another dialect");
+        return Err(nothing.with_code("invalid_request"));
+    }
     base64::standardise(&mut request);
     // Gemini says these in its path.
     let named_in_path = translate::model_of_path(parts.uri.path());
