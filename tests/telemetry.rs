@@ -311,7 +311,8 @@ async fn what_is_told_is_what_is_documented() {
             assert!(!found.is_empty(), "nobody told: {name}");
             for told in found {
                 let declared: BTreeSet<_> = told.declared.iter().map(|name| (*name).to_owned()).collect();
-                assert_eq!((&declared, &told.level), (&names(&cells[2]), &cells[0]), "{name}");
+                assert_eq!(declared, names(&cells[2]), "{name}");
+                assert!(cells[0].split(" or ").any(|level| *level == told.level), "{name}: {}", told.level);
             }
         }
     }

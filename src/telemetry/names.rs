@@ -113,7 +113,7 @@ pub(super) struct Told {
 pub(super) const SPANS: &[Told] = &[
     Told {
         name: "failover.request",
-        level: "info",
+        level: "debug",
         fields: &["otel.kind", "otel.status_code", "request_id", "route", "gen_ai.operation.name", "outcome", "error.type", "target"],
         description: "A request, until its answer's body has ended.",
     },
@@ -136,15 +136,15 @@ pub(super) const SPANS: &[Told] = &[
 pub(super) const EVENTS: &[Told] = &[
     Told {
         name: "request ended",
-        level: "info",
+        level: "info or debug",
         fields: &[
             "request_id", "route", "target", "provider", "attempts", "failed_attempts", "outcome", "kind",
             "http.response.status_code", "provider_code", "streaming", "latency", "gen_ai.response.time_to_first_chunk",
             "gen_ai.usage.input_tokens", "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_creation.input_tokens",
             "gen_ai.usage.output_tokens", "gen_ai.usage.reasoning.output_tokens", "usage_estimated", "cost_usd", "reason",
         ],
-        description: "The summary of a request, once, when its answer's body has ended or broken off or its client has gone away. \
-                      Tokens and cost are those of all attempts together.",
+        description: "The summary of a request, once, when its answer's body has ended or broken off or its client has gone away: \
+                      at info if it, or any try of it, failed or was given up on, at debug if all went well. Tokens and cost are those of all attempts together.",
     },
     Told {
         name: "attempt ended",

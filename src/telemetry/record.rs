@@ -36,7 +36,7 @@ struct Open {
 impl Record {
     /// Begins one for a request that came for that path.
     pub(crate) fn begin(layer: &TelemetryLayer, context: RequestContext, path: &str) -> Record {
-        let span = if tracing::level_enabled!(tracing::Level::INFO) {
+        let span = if tracing::level_enabled!(tracing::Level::DEBUG) {
             span(&layer.route, &context, path)
         } else {
             Span::none()
@@ -155,7 +155,7 @@ impl Drop for Record {
 
 fn span(route: &str, context: &RequestContext, path: &str) -> Span {
     let operation = context.dialect().or_else(|| crate::Dialect::from_path(path));
-    tracing::info_span!(
+    tracing::debug_span!(
         "failover.request",
         otel.kind = "server",
         otel.status_code = Empty,
@@ -168,7 +168,7 @@ fn span(route: &str, context: &RequestContext, path: &str) -> Span {
     )
 }
 
-/// The one event that sums up a request.
+/// The one event that sums up a request: for whoever looks for trouble, or for whoever wants to know of all.
 fn tell(span: &Span, summary: &RequestSummary) {
     let (outcome, fault) = (summary.outcome().name(), summary.fault());
     let kind = fault.map(|fault| fault.kind().name());
@@ -182,31 +182,42 @@ fn tell(span: &Span, summary: &RequestSummary) {
     let usage = summary.usage();
     let tokens = |of: fn(&Usage) -> u64| usage.as_ref().map(of);
     let attempts = summary.attempts();
-    tracing::info!(
-        parent: span,
-        request_id = summary.request_id().map(trace::shortened),
-        route = &**summary.route(),
-        target = id,
-        provider = target.and_then(Target::provider).map(Provider::name),
-        attempts = attempts.sent(),
-        failed_attempts = failed(attempts),
-        outcome,
-        kind,
-        http.response.status_code = fault.and_then(Fault::status).map(|status| status.as_u16()),
-        provider_code = fault.and_then(Fault::code).map(trace::shortened),
-        streaming = summary.streaming(),
-        latency = summary.duration().as_secs_f64(),
-        gen_ai.response.time_to_first_chunk = summary.time_to_first_output().map(|time| time.as_secs_f64()),
-        gen_ai.usage.input_tokens = tokens(|usage| usage.input),
-        gen_ai.usage.cache_read.input_tokens = tokens(|usage| usage.cached_input),
-        gen_ai.usage.cache_creation.input_tokens = tokens(|usage| usage.cache_write_input),
-        gen_ai.usage.output_tokens = tokens(|usage| usage.output),
-        gen_ai.usage.reasoning.output_tokens = tokens(|usage| usage.reasoning),
-        usage_estimated = usage.map(|usage| usage.estimated),
-        cost_usd = summary.cost().map(Cost::usd),
-        reason = fault.and_then(Fault::reason),
-        "request ended"
-    );
+    let failed = failed(attempts);
+    macro_rules! event {
+        ($level:expr) => {
+            tracing::event!(
+                parent: span,
+                $level,
+                request_id = summary.request_id().map(trace::shortened),
+                route = &**summary.route(),
+                target = id,
+                provider = target.and_then(Target::provider).map(Provider::name),
+                attempts = attempts.sent(),
+                failed_attempts = failed,
+                outcome,
+                kind,
+                http.response.status_code = fault.and_then(Fault::status).map(|status| status.as_u16()),
+                provider_code = fault.and_then(Fault::code).map(trace::shortened),
+                streaming = summary.streaming(),
+                latency = summary.duration().as_secs_f64(),
+                gen_ai.response.time_to_first_chunk = summary.time_to_first_output().map(|time| time.as_secs_f64()),
+                gen_ai.usage.input_tokens = tokens(|usage| usage.input),
+                gen_ai.usage.cache_read.input_tokens = tokens(|usage| usage.cached_input),
+                gen_ai.usage.cache_creation.input_tokens = tokens(|usage| usage.cache_write_input),
+                gen_ai.usage.output_tokens = tokens(|usage| usage.output),
+                gen_ai.usage.reasoning.output_tokens = tokens(|usage| usage.reasoning),
+                usage_estimated = usage.map(|usage| usage.estimated),
+                cost_usd = summary.cost().map(Cost::usd),
+                reason = fault.and_then(Fault::reason),
+                "request ended"
+            )
+        };
+    }
+    // A line for each request that goes well costs more than all that is done for it.
+    match failed == 0 && summary.outcome() == RequestOutcome::Answered {
+        true => event!(tracing::Level::DEBUG),
+        false => event!(tracing::Level::INFO),
+    }
 }
 
 /// How many attempts reached the wire and failed.
