@@ -15,7 +15,7 @@ use tokio::{
 };
 use tower_failover::simulated::{SimulatedFault, SimulatedProvider};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 async fn served(base_url: &str, limits: &str) -> Served {
     Served::with_config(&format!(
