@@ -81,7 +81,7 @@ class Reader:
 
     def environment(self) -> dict[str, str]:
         keys = set(re.findall(r'env = "(\w+)"', " ".join(page.read_text() for page in PAGES)))
-        return {**os.environ, "NO_COLOR": "1", **{key: f"sk-{key.lower()}" for key in keys}}
+        return {**os.environ, "NO_COLOR": "1", **{key: f"sk-{key.lower()}" for key in keys | {"ADMIN_KEY", "GATEWAY_KEY"}}}
 
     def follow(self, block: Block) -> bool:
         """Does what a block says; whether it said something to be done."""
@@ -106,6 +106,8 @@ class Reader:
             arguments = shlex.split(self.here(rest), comments=True)
             if not arguments or arguments[0] in ("serve", "--config", "--listen"):
                 self.serve(block, arguments)
+            elif "--every" in arguments:
+                self.run_once(block, [str(binary()), *arguments])
             else:
                 self.run(block, [str(binary()), *arguments])
             return True
@@ -120,6 +122,16 @@ class Reader:
         )
         shown = f"{block}: {shlex.join(command)}\n{done.stdout.decode()}{done.stderr.decode()}"
         assert done.returncode == 0, shown
+
+    def run_once(self, block: Block, command: list[str]) -> None:
+        """What goes on until it is stopped: once it has printed something, it is."""
+        with subprocess.Popen(
+            command, cwd=self.folder, env=self.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            printed = process.stdout.readline()
+            process.terminate()
+            assert process.wait(20) == 0 and printed, f"{block}: {shlex.join(command)}\n{printed.decode()}"
 
     def serve(self, block: Block, arguments: list[str]) -> None:
         self.stop()
