@@ -90,7 +90,7 @@ async fn a_healthy_primary_answers_alone() {
 #[tokio::test]
 async fn an_open_circuit_spares_the_primary_and_a_probe_finds_it_back() {
     let (primary, fallback) = simulated().await;
-    let settings = format!("{QUICK}\n breaker = {{ failures = 3, open = \"200ms\", max_open = \"200ms\" }}");
+    let settings = format!("{QUICK}\n breaker = {{ failures = 3, open = \"2s\", max_open = \"2s\" }}");
     let served = Served::between(&primary.base_url(), &fallback.base_url(), &settings).await;
     primary.set_fault(SimulatedFault::ServerError);
     for _ in 0..20 {
@@ -98,7 +98,7 @@ async fn an_open_circuit_spares_the_primary_and_a_probe_finds_it_back() {
     }
     assert_eq!(primary.request_count(), 3);
     primary.set_fault(SimulatedFault::None);
-    tokio::time::sleep(Duration::from_millis(250)).await;
+    tokio::time::sleep(Duration::from_millis(2300)).await;
     assert!(text(&ask(post(&served, chat(false))).await.1).starts_with("[primary]"));
 }
 

@@ -206,7 +206,7 @@ async fn what_is_not_there_is_404_and_pages_of_other_sites_are_refused() {
     assert_eq!(head.status, StatusCode::METHOD_NOT_ALLOWED, "a link must not act");
     for headers in [("sec-fetch-site", "cross-site"), ("origin", "http://evil.example")] {
         let (status, told) = act(&served, "/admin/targets/primary%2Fmodel-p/drain", &[headers]).await;
-        assert_eq!((status, &told["error"]["code"]), (StatusCode::FORBIDDEN, &"cross_site".into()));
+        assert_eq!((status, &told["error"]["code"]), (StatusCode::FORBIDDEN, &"forbidden".into()));
     }
     assert_eq!(target(&status(&served).await, "primary/model-p")["drained"], false);
     let own = ("sec-fetch-site", "same-origin");

@@ -217,7 +217,7 @@ impl Pair {
     /// A gateway of a cell's own, so that its primary can be as broken as the cell says.
     async fn serve(&self, primary: &SimulatedProvider, fallback: &SimulatedProvider) -> Served {
         let mut toml = "[defaults]\nretry = { attempts = 1 }\n\
-            timeout = { first_output = \"700ms\", idle = \"700ms\", response = \"5s\", total = \"10s\" }\n"
+            timeout = { first_output = \"1500ms\", idle = \"1500ms\", response = \"10s\", total = \"20s\" }\n"
             .to_owned();
         for (name, provider) in [("primary", primary), ("fallback", fallback)] {
             let (dialect, base_url) = (self.target, provider.base_url());
@@ -278,7 +278,9 @@ async fn every_fault_at_every_point_in_every_mode_for_targets_of_every_dialect()
     }
     let mut cells = Vec::new();
     for pair in &pairs {
-        for (mode, _) in MODES {
+        // What becomes of streams that are held or completed does not depend on whether they are translated.
+        let modes = if pair.client == pair.target { &MODES[..] } else { &MODES[..1] };
+        for (mode, _) in modes {
             for ask in Ask::ALL {
                 for at in ask.points() {
                     // Seventeen megabytes of one event are the same to all of them.
@@ -289,6 +291,6 @@ async fn every_fault_at_every_point_in_every_mode_for_targets_of_every_dialect()
         }
     }
     // A few at a time: many of them wait for a timeout.
-    let checked = stream::iter(cells).buffer_unordered(12).count().await;
-    assert_eq!(checked, 8 * 3 * 17 * 7);
+    let checked = stream::iter(cells).buffer_unordered(24).count().await;
+    assert_eq!(checked, (4 * 3 + 4) * 17 * 7);
 }

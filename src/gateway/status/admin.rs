@@ -15,7 +15,7 @@ const PREFIX: &str = "/admin/targets/";
 
 pub(super) async fn act(State(gateway): State<Gateway>, uri: Uri, headers: HeaderMap) -> Response {
     if !is_same_origin(&headers) {
-        let fault = Fault::new(FaultKind::BadRequest, "another site's page may not do that").with_code("cross_site");
+        let fault = Fault::new(FaultKind::BadRequest, "another site's page may not do that").with_code("forbidden");
         return refuse(fault.with_status(http::StatusCode::FORBIDDEN));
     }
     // A router in which this one is nested has taken its own prefix off.
