@@ -220,6 +220,31 @@ async fn online_every_target_is_asked_once_and_named_if_it_fails() {
 }
 
 #[tokio::test]
+async fn online_each_key_of_a_list_is_tried_and_the_bad_one_is_named() {
+    let provider = SimulatedProvider::builder("p").require_key("sk-good-0123456789").start().await.unwrap();
+    let config = |keys: &str| {
+        format!(
+            "[providers.p]\ndialect = \"openai-chat\"\nbase_url = \"{}\"\napi_key = [{keys}]\n\
+             [routes.chat]\ntargets = [{{ provider = \"p\", model = \"gpt-4o\" }}]\n",
+            provider.base_url()
+        )
+    };
+    let (good, bad) = ("{ value = \"sk-good-0123456789\" }", "{ value = \"sk-revoked-0123456789\" }");
+    for (keys, place) in [([good, bad], "2"), ([bad, good], "1")] {
+        let folder = Folder::new().with(&config(&keys.join(", ")));
+        let (code, out, _) = run(&folder, &["check", "gateway.toml", "--online"]).await;
+        assert_eq!(code, 1, "one of the two keys is refused: {out}");
+        let line = out.lines().find(|line| line.contains("auth_failed")).unwrap();
+        assert!(line.contains("p/gpt-4o") && line.contains(&format!("key {place} of 2")), "{line}");
+        assert!(out.contains("1 of 2 trials failed") && !out.contains("0123456789"), "{out}");
+    }
+    assert_eq!(provider.request_count(), 4);
+    let folder = Folder::new().with(&config(good));
+    let (code, out, _) = run(&folder, &["check", "gateway.toml", "--online"]).await;
+    assert!(code == 0 && out.contains("all 1 targets answered"), "{out}");
+}
+
+#[tokio::test]
 async fn online_each_dialect_is_asked_in_its_own_words() {
     let provider = SimulatedProvider::builder("any").require_key(KEYS[0].1).start().await.unwrap();
     let base = provider.base_url();

@@ -143,6 +143,34 @@ async fn streams_may_be_given_a_last_moment() {
 }
 
 #[tokio::test]
+async fn whoever_still_waits_when_the_last_moment_is_over_is_told_so() {
+    let provider = paced(1).await;
+    provider.set_fault(SimulatedFault::Silent);
+    let more = "[defaults]\nkeep_alive = \"200ms\"\n[limits]\nshutdown_timeout = \"1s\"";
+    let mut program = program(&provider, more, &[]).await;
+    let whole = tokio::spawn(ask(post(&program, false)));
+    // It is sent comments, and its answer has not begun either.
+    let response = timeout(SOON, send(post(&program, true))).await.unwrap();
+    assert_eq!(response.status(), 200);
+    program.signal("TERM");
+    let mut body = response.into_body();
+    let mut told = Vec::new();
+    let end = loop {
+        match timeout(SOON, body.frame()).await.unwrap() {
+            Some(Ok(frame)) => told.extend_from_slice(&frame.into_data().unwrap()),
+            end => break end,
+        }
+    };
+    assert!(end.is_some_and(|end| end.is_err()), "a stream that was cut looks whole");
+    let told = String::from_utf8(told).unwrap();
+    assert!(told.contains(": keep-alive\n\ndata: {\"error\":") && told.contains("\"code\":\"stopping\""), "{told}");
+    let (parts, body) = timeout(SOON, whole).await.unwrap().unwrap();
+    assert_eq!((parts.status.as_u16(), &parts.headers["retry-after"]), (503, &"1".parse().unwrap()));
+    assert!(String::from_utf8_lossy(&body).contains("\"code\":\"stopping\""), "{body:?}");
+    assert_eq!(program.ended(SOON).await.0.code(), Some(0));
+}
+
+#[tokio::test]
 async fn the_log_is_for_people_or_for_machines() {
     let provider = paced(1).await;
     for (more, arguments, json) in [

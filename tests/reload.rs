@@ -37,13 +37,17 @@ struct Reloadable {
 
 impl Reloadable {
     async fn start(toml: &str) -> Self {
+        Self::start_at("127.0.0.1:0", toml).await
+    }
+
+    async fn start_at(address: &str, toml: &str) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("tower-failover-reload-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("gateway.toml"), toml).unwrap();
         let gateway = Gateway::new(&Config::load(&folder.join("gateway.toml")).unwrap());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = gateway.clone();
         let serve = tokio::spawn(async move { serving.serve(listener, std::future::pending()).await.unwrap() });
@@ -74,6 +78,13 @@ impl Reloadable {
         let (parts, body) = self.begin(false).await;
         let body = body.collect().await.unwrap().to_bytes();
         if parts.status == 200 { text(&body) } else { parts.status.to_string() }
+    }
+
+    /// What `/metrics` says.
+    async fn metrics(&self) -> String {
+        let request = Request::get(format!("http://{}/metrics", self.address)).body(Full::default()).unwrap();
+        let body = self.client.request(request).await.unwrap().into_body().collect().await.unwrap();
+        String::from_utf8(body.to_bytes().into()).unwrap()
     }
 
     /// Waits until somebody else answers.
@@ -202,4 +213,96 @@ fn a_configuration_of_no_file_has_nothing_to_reload() {
     let config = Config::from_toml(toml, Path::new("x.toml"), &|_| None).unwrap();
     assert!(config.reload().is_none() && config.file().is_none());
     Gateway::new(&config).reload().unwrap();
+}
+
+/// The port is open to the world for as long as the gateway runs, whatever the new file says of `listen`.
+#[tokio::test]
+async fn a_file_without_keys_is_refused_where_others_can_reach_the_gateway() {
+    let provider = SimulatedProvider::start("a").await.unwrap();
+    let auth = "[auth]\nkeys = [{ value = \"sk-gateway-team-a-0123456789\" }]\n";
+    let (with_keys, without) = (to(&[&provider], "") + auth, to(&[&provider], ""));
+    let served = Reloadable::start_at("0.0.0.0:0", &with_keys).await;
+    assert_eq!(served.answerer().await, "401 Unauthorized");
+    served.write(&without);
+    let reloaded = served.gateway.reload();
+    assert_eq!(served.answerer().await, "401 Unauthorized", "whoever reaches the port has the providers' keys");
+    let errors = reloaded.unwrap_err().to_string();
+    assert!(errors.contains("without `keys` under [auth]"), "{errors}");
+    assert!(served.gateway.replace(&Config::load(&served.file()).unwrap()).is_err());
+    assert_eq!(served.answerer().await, "401 Unauthorized");
+    assert_eq!(provider.request_count(), 0);
+    // On a loopback address that is as good as at the start.
+    let served = Reloadable::start(&with_keys).await;
+    served.write(&without);
+    served.gateway.reload().unwrap();
+    assert!(served.answerer().await.starts_with("[a]"));
+}
+
+/// What is left of them would be alarming for ever, or keep an alarm of the others from sounding.
+#[tokio::test]
+async fn targets_that_are_gone_are_gone_from_the_metrics() {
+    let (a, b) = (SimulatedProvider::start("a").await.unwrap(), SimulatedProvider::start("b").await.unwrap());
+    let served = Reloadable::start(&to(&[&a, &b], "breaker = { failures = 1, open = \"20s\" }")).await;
+    a.set_fault(SimulatedFault::ServerError);
+    assert!(served.answerer().await.starts_with("[b]"));
+    let lines = |metrics: &str, name: &str| {
+        let mut lines: Vec<_> = metrics.lines().filter(|line| line.starts_with(name)).map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let state = |target: &str, state: u8| format!("failover_circuit_state{{target=\"{target}/*\"}} {state}");
+    let place = |target: &str, place: u8| {
+        format!("failover_route_target_info{{route=\"chat\",target=\"{target}/*\",position=\"{place}\"}} 1")
+    };
+    let metrics = served.metrics().await;
+    assert_eq!(lines(&metrics, "failover_circuit_state{"), [state("a", 2), state("b", 0)]);
+    assert_eq!(lines(&metrics, "failover_route_target_info{"), [place("a", 0), place("b", 1)]);
+
+    served.write(&to(&[&b], ""));
+    served.gateway.reload().unwrap();
+    let metrics = served.metrics().await;
+    assert_eq!(lines(&metrics, "failover_circuit_state{"), [state("b", 0)]);
+    assert_eq!(lines(&metrics, "failover_route_target_info{"), [place("b", 0)]);
+    assert!(!metrics.contains("failover_target_info{target=\"a/*\"") && !metrics.contains("headroom{provider=\"a\""));
+    assert!(!metrics.contains("NaN"), "{metrics}");
+    // What was counted stays.
+    assert!(metrics.contains("failover_attempts_total{target=\"a/*\",outcome=\"unavailable\"} 1"), "{metrics}");
+
+    served.write(&to(&[&b, &a], "breaker = { failures = 1, open = \"20s\" }"));
+    served.gateway.reload().unwrap();
+    let metrics = served.metrics().await;
+    assert_eq!(lines(&metrics, "failover_circuit_state{"), [state("a", 2), state("b", 0)]);
+    assert_eq!(lines(&metrics, "failover_route_target_info{"), [place("a", 1), place("b", 0)]);
+    assert!(metrics.contains("failover_target_info{target=\"a/*\""), "{metrics}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_command_is_run_no_more_once_the_configuration_has_none() {
+    let (a, b) = (SimulatedProvider::start("a").await.unwrap(), SimulatedProvider::start("b").await.unwrap());
+    let plain = to(&[&a, &b], "breaker = { failures = 99 }");
+    let served = Reloadable::start(&plain).await;
+    let runs = served.folder.join("runs");
+    let told = || std::fs::read(&runs).unwrap().len();
+    let command = format!("echo >> {}; echo sk-of-the-vault", runs.display());
+    let command = format!("{{ command = [\"sh\", \"-c\", \"{command}\"], refresh = \"100ms\" }}");
+    served.write(&plain.replace("{ value = \"sk-of-a\" }", &command));
+    served.gateway.reload().unwrap();
+    // What is remembered of this, for operators to see, does not keep the key.
+    a.set_fault(SimulatedFault::ServerError);
+    assert!(served.answerer().await.starts_with("[b]"));
+    let first = told();
+    for _ in 0..100 {
+        if told() > first + 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(told() > first + 1, "it is run again and again");
+    served.write(&plain);
+    served.gateway.reload().unwrap();
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    let last = told();
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert_eq!(told(), last);
 }

@@ -253,7 +253,7 @@ async fn a_drain_outlives_a_change_of_the_configuration() {
     let drain = Request::post("/admin/targets/p%2Fm/drain").body(axum::body::Body::empty()).unwrap();
     assert_eq!(gateway.router().oneshot(drain).await.unwrap().status(), StatusCode::OK);
     for failures in [2, 3] {
-        gateway.replace(&config(failures));
+        gateway.replace(&config(failures)).unwrap();
         // Whoever asks within a quarter of a second is told the same.
         tokio::time::sleep(Duration::from_millis(260)).await;
         let ask = Request::get("/status.json").body(axum::body::Body::empty()).unwrap();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    Observer, Refusal, Target, TargetId,
+    Observer, Provider, Refusal, Target, TargetId,
     circuit_breaker::{
         CircuitRules, CircuitSettings, CircuitState,
         circuit::{Circuit, CircuitSnapshot, Listeners},
@@ -71,9 +71,14 @@ impl CircuitRegistry {
     /// What calls of a target meet: the more closed of its circuit and its provider's. One that was never called is closed.
     #[must_use]
     pub fn state(&self, target: &Target) -> CircuitState {
-        let own = self.inner.targets.all().get(target.id()).map(|circuits| circuits.target.state());
+        self.state_of(target.id(), target.provider().map(Provider::name))
+    }
+
+    /// The same by the names of a target and of its provider.
+    pub(crate) fn state_of(&self, target: &TargetId, provider: Option<&str>) -> CircuitState {
+        let own = self.inner.targets.all().get(target).map(|circuits| circuits.target.state());
         let providers = self.inner.providers.all();
-        let provider = target.provider().and_then(|provider| providers.get(provider.name())).map(|it| it.state());
+        let provider = provider.and_then(|provider| providers.get(provider)).map(|it| it.state());
         own.max(provider).unwrap_or(CircuitState::Closed)
     }
 

@@ -28,7 +28,7 @@ pub struct AuthSettings {
 }
 
 impl AuthSettings {
-    pub(super) fn may_listen(&self, address: std::net::SocketAddr) -> Result<(), &'static str> {
+    pub(crate) fn may_listen(&self, address: std::net::SocketAddr) -> Result<(), &'static str> {
         match address.ip().to_canonical().is_loopback() || !self.keys.is_empty() {
             true => Ok(()),
             false => {

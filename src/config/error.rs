@@ -93,7 +93,7 @@ impl ConfigErrors {
     }
 
     /// A file of which nothing could be used.
-    pub(super) fn unusable(file: &Path, position: Option<(usize, usize)>, message: String) -> Self {
+    pub(crate) fn unusable(file: &Path, position: Option<(usize, usize)>, message: String) -> Self {
         let (key, suggestion, span) = Default::default();
         let errors = vec![ConfigError { file: file.into(), position, span, key, message, suggestion }];
         ConfigErrors { errors, text: Arc::default() }

@@ -190,6 +190,14 @@ impl Config {
         config
     }
 
+    /// Every target that is on a route, once, in the order of the routes.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &crate::Target> {
+        let mut seen = std::collections::BTreeSet::new();
+        let all = self.routes.iter().flat_map(|route| route.route.targets());
+        all.filter(move |target| seen.insert(target.id()))
+    }
+
     /// Whether it is safe to listen there: on a loopback address, or anywhere if clients need a key.
     ///
     /// # Errors

@@ -212,6 +212,14 @@ impl Credentials {
         self.inner.as_ref()
     }
 
+    /// Each of the keys, as it is now, by itself: nothing that becomes of it changes anything of these.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn each(&self) -> impl Iterator<Item = Credentials> {
+        let slots = self.inner.iter().flat_map(|ring| ring.slots.iter().map(|slot| (ring.place, slot)));
+        // They were keys before.
+        slots.filter_map(|(place, slot)| Self::in_header(place, slot.keys.load().current.text().into()).ok())
+    }
+
     /// How many keys there are.
     #[must_use]
     pub fn len(&self) -> usize {

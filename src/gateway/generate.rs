@@ -1,6 +1,6 @@
 //! The endpoints that generate, of every dialect: find the route and hand over to its stack.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use axum::{body::Body, extract::State, response::Response};
 use bytes::Bytes;
@@ -94,8 +94,7 @@ type Admitted<'a> = (Option<&'a Arc<Client>>, Held);
 fn admit<'a>(gateway: &Gateway, live: &'a Live, parts: &Parts) -> Result<Admitted<'a>, Fault> {
     let Config { limits, .. } = &live.config;
     if gateway.is_stopping() {
-        let stopping = Fault::new(FaultKind::Overloaded, "the gateway is being stopped");
-        return Err(stopping.with_code("stopping").with_retry_after(Duration::from_secs(1)).unsent());
+        return Err(stopping("the gateway is being stopped").unsent());
     }
     let client = live.access.client(parts)?;
     if headers::length(parts) > limits.max_headers {
@@ -243,14 +242,17 @@ async fn answer(
     // Boxed, because it is the most of this future by far, and hyper moves that about while it is set up.
     // Both are always ready.
     let response = match recovery {
-        None => within(&record, Box::pin(service.call(request)))
+        None => within(&record, &slots, Box::pin(service.call(request)))
             .await
-            .map(|response| response.map(|body| RecoveryBody::passing(ResponseBody::inner(body)))),
-        Some(recovery) => within(&record, Box::pin(recovery.layer(service).call(request))).await,
+            .map(|answer| answer.map(|response| response.map(|body| RecoveryBody::passing(ResponseBody::inner(body))))),
+        Some(recovery) => within(&record, &slots, Box::pin(recovery.layer(service).call(request))).await,
     };
     let response = match response {
-        Ok(response) => response,
-        Err(never) => match never {},
+        Some(Ok(response)) => response,
+        Some(Err(never)) => match never {},
+        None => Asker::speaking(dialect)
+            .failure(stopping("the gateway was stopped before the answer began"))
+            .map(RecoveryBody::passing),
     };
     let response = record.attach(response);
     let mut response = response.map(|body| TerminatedBody::new(body, dialect, array, Some(slots)));
@@ -258,9 +260,19 @@ async fn answer(
     response
 }
 
-/// Waits within the span of the request.
-async fn within<F: Future + Unpin>(record: &Record, mut call: F) -> F::Output {
-    std::future::poll_fn(|cx| record.within(|| Pin::new(&mut call).poll(cx))).await
+/// Waits within the span of the request; `None` where nobody may wait any longer, for the gateway stops.
+async fn within<F: Future + Unpin>(record: &Record, slots: &Slots, mut call: F) -> Option<F::Output> {
+    std::future::poll_fn(|cx| match slots.are_cut() {
+        true => Poll::Ready(None),
+        false => record.within(|| Pin::new(&mut call).poll(cx)).map(Some),
+    })
+    .await
+}
+
+/// That the gateway answers nobody any more.
+fn stopping(message: &'static str) -> Fault {
+    let fault = Fault::new(FaultKind::Overloaded, message).with_code("stopping");
+    fault.with_retry_after(Duration::from_secs(1))
 }
 
 fn model(outline: &RequestOutline) -> Result<String, Fault> {

@@ -50,12 +50,22 @@ impl Telemetry {
 
     /// The same for requests that no route is for.
     pub(super) fn layer_of_none(&self) -> TelemetryLayer {
-        TelemetryLayer::named("none").with_observer(self.metrics.observer_of_none())
+        let layer = TelemetryLayer::named("none").with_observer(self.metrics.observer_of_none());
+        // Theirs pile up too, and whoever has no key can have them.
+        layer.with_observer(self.handle.clone())
+    }
+
+    /// Tells of no other routes, and of no other targets, any more.
+    pub(super) fn serve_only<'a>(&self, routes: impl Iterator<Item = &'a Route>) {
+        self.metrics.serve_only(routes);
     }
 
     fn render(&self, shared: &Shared) -> String {
         self.metrics.refresh(&shared.circuits, &shared.rate_limits);
-        self.handle.0.0.render()
+        let text = self.handle.0.0.render();
+        // What is no number is of a target that is gone.
+        let is_known = |line: &&str| !line.trim_end().ends_with(" NaN");
+        text.split_inclusive('\n').filter(is_known).collect()
     }
 }
 
@@ -84,4 +94,28 @@ impl std::fmt::Debug for Handle {
 
 pub(super) async fn serve(State(gateway): State<Gateway>) -> ([(HeaderName, &'static str); 1], String) {
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], gateway.inner.telemetry.render(&gateway.live().shared))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use tower::{ServiceExt, service_fn};
+    use tower_layer::Layer;
+
+    use super::*;
+
+    /// Whoever has no key can make as many of them as it likes, and nobody may ever ask for `/metrics`.
+    #[tokio::test]
+    async fn samples_of_requests_that_no_route_is_for_do_not_pile_up() {
+        let telemetry = Telemetry::new();
+        let inner = service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())) });
+        for _ in 0..3 {
+            drop(telemetry.layer_of_none().layer(inner).oneshot(Request::new(())).await);
+        }
+        assert_eq!(telemetry.handle.0.1.load(Ordering::Relaxed), 3, "of each, the keeper of the samples is told");
+    }
 }

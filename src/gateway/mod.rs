@@ -38,9 +38,12 @@ mod terminated;
 mod tls;
 mod upstream;
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -79,6 +82,8 @@ struct Inner {
     live: ArcSwap<Live>,
     /// Held by whoever puts another configuration in the place of this one.
     reloading: Mutex<()>,
+    /// Held by whoever changes what one configuration hands on to the next, so that nothing falls between both.
+    handing_on: Mutex<()>,
     telemetry: Telemetry,
     /// For requests that no route is for.
     unrouted: TelemetryLayer,
@@ -86,6 +91,8 @@ struct Inner {
     demo: Option<Demo>,
     stopping: AtomicBool,
     slots: Slots,
+    /// The first address that it is served at and that others than this machine can reach, if there is one.
+    exposed: OnceLock<SocketAddr>,
 }
 
 /// What a configuration was made into. A request looks once which one is live, and is served by that to its end.
@@ -155,8 +162,9 @@ impl Gateway {
         live.keep_keys_fresh();
         let live = ArcSwap::from_pointee(live);
         let (unrouted, status) = (telemetry.layer_of_none(), Status::new(feed));
-        let (reloading, stopping, slots) = Default::default();
-        let inner = Inner { client, live, reloading, telemetry, unrouted, status, demo, stopping, slots };
+        let (reloading, handing_on, stopping, slots, exposed) = Default::default();
+        let inner =
+            Inner { client, live, reloading, handing_on, telemetry, unrouted, status, demo, stopping, slots, exposed };
         Gateway { inner: Arc::new(inner) }
     }
 

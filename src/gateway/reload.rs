@@ -19,11 +19,16 @@ impl Gateway {
     /// being answered keep their routes to the end, streams too. Circuits, limits and what was learnt of latencies stay, by
     /// the names of targets and providers.
     ///
-    /// Where the gateway listens cannot change while it runs: a warning says so.
-    pub fn replace(&self, config: &Config) {
+    /// Where and how the gateway listens cannot change while it runs: a warning says so.
+    ///
+    /// # Errors
+    ///
+    /// When it has no key for clients, and the gateway is [served](Self::serve) with keys where others than this machine can
+    /// reach it: then the old configuration serves on.
+    pub fn replace(&self, config: &Config) -> Result<(), ConfigErrors> {
         // What it guards is elsewhere, so that a panic while it was held says nothing of it.
         let _only_one = self.inner.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        self.replace_locked(config.clone());
+        self.replace_locked(config.clone())
     }
 
     /// Reads the configuration's file again, and puts it in the place of what is served. A gateway that came from no file
@@ -38,21 +43,38 @@ impl Gateway {
         let _only_one = self.inner.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         match self.live().config.reload() {
             Some(config) => self.replace_locked(config?),
-            None => return Ok(()),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    fn replace_locked(&self, config: Config) {
+    fn replace_locked(&self, config: Config) -> Result<(), ConfigErrors> {
         let old = self.live();
+        self.stays_closed(&old.config, &config)?;
         for key in fixed(&old.config, &config) {
             tracing::warn!("{key} has changed in the configuration, and takes effect only after a restart");
         }
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let _nobody_acts = self.inner.handing_on.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = config.shared_after(&old.shared);
         let live = Live::new(config, shared, &self.inner.client, &self.inner.telemetry, Some(&old.access));
         live.keep_keys_fresh();
+        self.inner.telemetry.serve_only(live.config.routes.iter().map(|route| &route.route));
         self.inner.live.store(Arc::new(live));
+        Ok(())
+    }
+
+    /// Whether nobody is let in who was not: the address at which the gateway is served stays what it is, whatever the new
+    /// configuration says of it.
+    fn stays_closed(&self, old: &Config, new: &Config) -> Result<(), ConfigErrors> {
+        let Some(address) = self.inner.exposed.get().copied() else { return Ok(()) };
+        match (old.may_listen(address), new.may_listen(address)) {
+            (Ok(()), Err(why)) => {
+                let file = new.file().unwrap_or(Path::new("the configuration"));
+                let message = format!("takes away all keys while the gateway listens on {address}, which {why}");
+                Err(ConfigErrors::unusable(file, None, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reloads whenever the configuration's file changes, and at every SIGHUP, for as long as it is polled: spawn it. What is
@@ -118,6 +140,15 @@ impl Gateway {
 
 /// What differs of what cannot change while the gateway runs.
 fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
-    let differs = [("listen", old.listen != new.listen)];
+    let (before, after) = (&old.limits, &new.limits);
+    let differs = [
+        ("listen", old.listen != new.listen),
+        ("tls", old.tls != new.tls),
+        ("log", old.log != new.log),
+        ("limits.max_headers", before.max_headers != after.max_headers),
+        ("limits.max_connections", before.max_connections != after.max_connections),
+        ("limits.header_timeout", before.header_timeout != after.header_timeout),
+        ("limits.write_timeout", before.write_timeout != after.write_timeout),
+    ];
     differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
 }

@@ -17,6 +17,7 @@ use super::{
     service::GatewayService,
     tls::Tls,
 };
+use crate::config::AuthSettings;
 
 /// How long to wait when no connection can be accepted (no file descriptors are left, most often).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -48,6 +49,10 @@ impl Gateway {
         // It may have been made where there was no runtime.
         self.live().keep_keys_fresh();
         let server = Server::new(&self)?;
+        let address = listener.local_addr()?;
+        if AuthSettings::default().may_listen(address).is_err() {
+            let _ = self.inner.exposed.set(address);
+        }
         let (phase, serving) = watch::channel(Phase::Serving);
         let mut stop = std::pin::pin!(stop);
         let mut hangup = server.tls.is_some().then(Hangup::new);

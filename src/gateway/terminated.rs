@@ -64,7 +64,8 @@ where
         *this.ending = Ending::NotYet;
         let sized = this.inner.size_hint().exact().is_some();
         let frame = match this.slots {
-            Some(slots) if slots.are_cut() => {
+            // What is whole is in our hands already, and sent sooner than broken off.
+            Some(slots) if !sized && slots.are_cut() => {
                 let stopped =
                     Fault::new(FaultKind::StreamInterrupted, "the gateway was stopped before the answer was whole");
                 Some(Err(stopped.into()))

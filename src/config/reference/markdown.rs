@@ -22,7 +22,9 @@ Editors that use Taplo, such as Even Better TOML, complete and check a file whos
 
 A whole file with remarks is [`examples/gateway.toml`](../examples/gateway.toml). The gateway reads its file again when that
 changes, and at SIGHUP: requests that come from then on follow it, those that are being answered are not disturbed, and a file
-with mistakes is refused while the old one serves on. `listen` and `[tls]` take a restart.
+with mistakes is refused while the old one serves on. So is one without `[auth]`, where the old one has keys and the gateway
+listens where others than this machine can reach it. `listen`, `[tls]`, `[log]`, and of `[limits]` all but `max_body`,
+`max_requests`, `body_timeout` and `shutdown_timeout` take a restart: that they have changed is logged.
 ";
 
 pub(super) fn written() -> String {

@@ -1,6 +1,6 @@
 //! Asks every target whether it works.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
@@ -29,6 +29,8 @@ const MAX_TOKENS: u32 = 16;
 #[derive(Clone, Debug)]
 pub struct Trial {
     target: Target,
+    /// Which of so many keys it was asked with, where its provider has several.
+    key: Option<(usize, usize)>,
     asked: Asked,
     latency: Duration,
     fault: Option<Fault>,
@@ -89,32 +91,58 @@ impl Trial {
         self.fault.is_none()
     }
 
+    /// Which key of its provider's list it was asked with, counted from 1, and how many there are; `None` where that has one
+    /// key, or has had each tried with another target.
+    #[must_use]
+    pub fn key(&self) -> Option<(usize, usize)> {
+        self.key
+    }
+
     pub(super) fn asked(&self) -> Asked {
         self.asked
     }
 }
 
-/// Asks every target of the configuration once, however many routes it serves.
+/// Asks every target of the configuration once, however many routes it serves; the first of a provider that has several keys
+/// once with each: with one that works, nobody would learn of the others.
 pub(super) async fn try_all(config: &Config, patience: Duration) -> Vec<Trial> {
-    let mut targets: Vec<Target> = Vec::new();
-    for target in config.routes.iter().flat_map(|route| route.route.targets()) {
-        if targets.iter().all(|known| known.id() != target.id()) {
-            targets.push(target.clone());
+    let (mut all, mut providers) = (Vec::new(), BTreeSet::new());
+    for target in config.targets() {
+        match target.provider().filter(|provider| provider.credentials().rotate() && providers.insert(provider.name()))
+        {
+            Some(provider) => all.extend(with_each_key(target, provider)),
+            None => all.push((target.clone(), target.clone(), None)),
         }
     }
     let client = upstream::client(&FaultSwitch::new());
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut trials = JoinSet::new();
-    for (place, target) in targets.into_iter().enumerate() {
+    for (place, (target, asked, key)) in all.into_iter().enumerate() {
         let (client, places) = (client.clone(), places.clone());
         trials.spawn(async move {
             let _permit = places.acquire().await;
-            (place, attempt(client, target, patience).await)
+            (place, Trial { target, key, ..attempt(client, asked, patience).await })
         });
     }
     let mut trials = trials.join_all().await;
     trials.sort_by_key(|(place, _)| *place);
     trials.into_iter().map(|(_, trial)| trial).collect()
+}
+
+/// The target, itself as it is asked with one key, and which key that is; for each of its provider's keys.
+fn with_each_key(
+    target: &Target,
+    provider: &Provider,
+) -> impl Iterator<Item = (Target, Target, Option<(usize, usize)>)> {
+    let count = provider.credentials().len();
+    provider.credentials().each().enumerate().map(move |(index, key)| {
+        let provider = provider.clone().with_credentials(key);
+        let asked = match target.model() {
+            Some(model) => Target::new(&provider, model),
+            None => Target::passing_model_through(&provider),
+        };
+        (target.clone(), asked, Some((index + 1, count)))
+    })
 }
 
 async fn attempt(client: upstream::Upstream, target: Target, patience: Duration) -> Trial {
@@ -123,7 +151,7 @@ async fn attempt(client: upstream::Upstream, target: Target, patience: Duration)
         Ok(fault) => fault,
         Err(_) => Some(Fault::new(FaultKind::Timeout, format!("no answer within {patience:?}"))),
     };
-    Trial { target, asked, latency: began.elapsed(), fault }
+    Trial { target, key: None, asked, latency: began.elapsed(), fault }
 }
 
 async fn ask(client: upstream::Upstream, target: &Target, asked: Asked) -> Option<Fault> {

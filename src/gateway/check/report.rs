@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Advice, Check, Trial};
 use crate::{
     Target,
-    config::ConfigError,
+    config::{Config, ConfigError},
     gateway::terminal::{Align, Cell, Look, Paint, table},
 };
 
@@ -37,9 +37,10 @@ impl Check {
             text += "\n";
             text += &trial_table(paint, trials);
             let failed = trials.iter().filter(|trial| !trial.passed()).count();
+            let asked = if trials.iter().any(|trial| trial.key().is_some()) { "trials" } else { "targets" };
             let verdict = match failed {
-                0 => paint.word(Look::Good, &format!("all {} targets answered", trials.len())),
-                failed => paint.word(Look::Bad, &format!("{failed} of {} targets failed", trials.len())),
+                0 => paint.word(Look::Good, &format!("all {} {asked} answered", trials.len())),
+                failed => paint.word(Look::Bad, &format!("{failed} of {} {asked} failed", trials.len())),
             };
             text += &format!("\n{verdict}\n");
         }
@@ -62,9 +63,7 @@ impl Check {
     }
 
     fn targets(&self) -> impl Iterator<Item = &Target> {
-        let mut seen = std::collections::BTreeSet::new();
-        let routes = self.config.iter().flat_map(|config| config.routes.iter());
-        routes.flat_map(|route| route.route.targets()).filter(move |target| seen.insert(target.id()))
+        self.config.iter().flat_map(Config::targets)
     }
 }
 
@@ -88,7 +87,11 @@ fn trial_table(paint: Paint, trials: &[Trial]) -> String {
                 Some(fault) => (Cell::new(Look::Bad, fault.kind().name()), one_line(fault.message())),
             };
             let took = format!("{} ms", trial.latency().as_millis());
-            vec![trial.target().id().as_str().into(), trial.asked().name().into(), verdict, took.into(), said.into()]
+            let target = match trial.key() {
+                Some((place, count)) => format!("{}, key {place} of {count}", trial.target().id()),
+                None => trial.target().id().to_string(),
+            };
+            vec![target.into(), trial.asked().name().into(), verdict, took.into(), said.into()]
         })
         .collect();
     table(paint, &columns, &rows)
@@ -129,6 +132,7 @@ fn trial_json(trial: &Trial) -> Value {
         "target": trial.target().id().as_str(),
         "provider": trial.target().provider().map(crate::Provider::name),
         "model": trial.target().model(),
+        "key": trial.key().map(|(place, _)| place),
         "asked_for": trial.asked().name(),
         "ok": trial.passed(),
         "fault": trial.fault().map(|fault| fault.kind().name()),

@@ -1,5 +1,7 @@
 //! `POST /admin/targets/{id}/open`, `/close` and `/drain`.
 
+use std::sync::PoisonError;
+
 use axum::{extract::State, response::Response};
 use http::{HeaderMap, Uri, header};
 use percent_encoding::percent_decode_str;
@@ -7,7 +9,6 @@ use percent_encoding::percent_decode_str;
 use super::{
     super::{Gateway, refuse, unknown_path},
     Report, json_value,
-    report::targets,
 };
 use crate::{Fault, FaultKind, circuit_breaker::CircuitRegistry};
 
@@ -24,8 +25,10 @@ pub(super) async fn act(State(gateway): State<Gateway>, uri: Uri, headers: Heade
     };
     let Some(apply) = action_named(action) else { return unknown_path(uri.path()) };
     let id = percent_decode_str(id).decode_utf8_lossy();
+    // What is done to a configuration that another one is just taking the place of would be done to nobody.
+    let _nobody_reloads = gateway.inner.handing_on.lock().unwrap_or_else(PoisonError::into_inner);
     let live = gateway.live();
-    let Some(target) = targets(&live.config).into_iter().find(|target| target.id().as_str() == id) else {
+    let Some(target) = live.config.targets().find(|target| target.id().as_str() == id) else {
         let fault = Fault::new(FaultKind::BadRequest, format!("there is no target {id:?}"));
         return refuse(fault.with_status(http::StatusCode::NOT_FOUND).with_code("target_not_found"));
     };
@@ -61,10 +64,49 @@ fn is_same_origin(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        path::Path,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
+    use futures_util::FutureExt;
+
     use super::*;
+    use crate::config::Config;
 
     fn told(headers: &[(&'static str, &'static str)]) -> bool {
         is_same_origin(&headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect())
+    }
+
+    #[tokio::test]
+    async fn what_is_done_while_another_configuration_comes_is_not_lost() {
+        // Other settings are other circuits, which begin as those before are.
+        let config = |failures: usize| {
+            let toml = format!(
+                "[providers.p]\ndialect = 'openai-chat'\nbase_url = 'http://h'\n[routes.r]\n\
+                 targets = [{{ provider = 'p', model = 'm', breaker = {{ failures = {failures} }} }}]\n"
+            );
+            Config::from_toml(&toml, Path::new("test.toml"), &|_| None).unwrap()
+        };
+        let (gateway, done) = (Gateway::new(&config(2)), AtomicBool::new(false));
+        let configs = [config(2), config(3)];
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for config in configs.iter().cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
+                    gateway.replace(config).unwrap();
+                }
+            });
+            let lost = (0..500).any(|round| {
+                let (action, drained) = if round % 2 == 0 { ("drain", true) } else { ("close", false) };
+                let uri = format!("/admin/targets/p%2Fm/{action}").parse().unwrap();
+                let acted = act(State(gateway.clone()), uri, HeaderMap::new()).now_or_never().unwrap();
+                let live = gateway.live();
+                let target = live.config.targets().next().unwrap();
+                acted.status() != 200 || live.shared.circuits.is_drained(target) != drained
+            });
+            done.store(true, Ordering::Relaxed);
+            assert!(!lost);
+        });
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{CircuitState, Event, Fault, Observer};
+use crate::{CircuitState, Event, Fault, Observer, Target};
 
 /// How many entries are kept.
 const CAPACITY: usize = 100;
@@ -68,10 +68,10 @@ impl Observer for Feed {
         let earlier = same.and_then(|place| ring.entries.remove(place));
         let entry = match earlier {
             // What was said last may be another message: it is the one to be shown.
-            Some(earlier) => Entry { event: event.clone(), last: now, times: earlier.times + 1, ..earlier },
+            Some(earlier) => Entry { event: by_name(event), last: now, times: earlier.times + 1, ..earlier },
             None => {
                 ring.count += 1;
-                Entry { id: ring.count, event: event.clone(), first: now, last: now, times: 1 }
+                Entry { id: ring.count, event: by_name(event), first: now, last: now, times: 1 }
             }
         };
         if ring.entries.len() == CAPACITY {
@@ -101,6 +101,20 @@ fn is_of_interest(event: &Event) -> bool {
     }
 }
 
+/// The event with nothing of its targets but their names: kept as they are, they would keep the keys of a provider fresh that
+/// the configuration has no more.
+fn by_name(event: &Event) -> Event {
+    let named = |target: &Target| Target::named(target.id().as_str());
+    match event.clone() {
+        Event::FailedOver { route, from, to, fault } => {
+            Event::FailedOver { route, from: named(&from), to: named(&to), fault }
+        }
+        Event::Hedged { route, slow, beside } => Event::Hedged { route, slow: named(&slow), beside: named(&beside) },
+        Event::Interrupted { target, fault } => Event::Interrupted { target: target.as_ref().map(named), fault },
+        other => other,
+    }
+}
+
 /// Whether a circuit changed because its target was drained or put back just before, which says it all.
 fn follows(earlier: &Event, event: &Event) -> bool {
     match (earlier, event) {
@@ -126,7 +140,7 @@ fn is_same(a: &Event, b: &Event) -> bool {
             Event::Hedged { route: other_route, slow: other_slow, beside: other_beside },
         ) => route == other_route && (slow.id(), beside.id()) == (other_slow.id(), other_beside.id()),
         (Event::Interrupted { target, fault }, Event::Interrupted { target: other_target, fault: other_fault }) => {
-            let id = |target: &Option<crate::Target>| target.as_ref().map(|target| target.id().clone());
+            let id = |target: &Option<Target>| target.as_ref().map(|target| target.id().clone());
             id(target) == id(other_target) && fault.kind() == other_fault.kind()
         }
         (Event::Failed { route, fault }, Event::Failed { route: other_route, fault: other_fault }) => {
@@ -213,7 +227,7 @@ pub(super) fn describe_fault(fault: &Fault) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{FaultKind, Target};
+    use crate::FaultKind;
 
     fn failover(from: &str, kind: FaultKind) -> Event {
         let (from, to) = (Target::named(from), Target::named("z"));

@@ -38,7 +38,7 @@ impl<'a> Report<'a> {
             "window_seconds": WINDOW.as_secs(),
             "state": state,
             "routes": routes,
-            "targets": targets(self.config).into_iter().map(|target| self.describe_target(target)).collect::<Vec<_>>(),
+            "targets": self.config.targets().map(|target| self.describe_target(target)).collect::<Vec<_>>(),
             "events": feed.describe(&races),
         })
     }
@@ -121,13 +121,6 @@ impl<'a> Report<'a> {
     fn is_available(&self, target: &Target) -> bool {
         self.shared.circuits.state(target) != CircuitState::Open
     }
-}
-
-/// Every target that is on a route, in the order of the routes.
-pub(super) fn targets(config: &Config) -> Vec<&Target> {
-    let mut seen = std::collections::BTreeSet::new();
-    let all = config.routes.iter().flat_map(|route| route.route.targets());
-    all.filter(|target| seen.insert(target.id())).collect()
 }
 
 /// From best to worst.

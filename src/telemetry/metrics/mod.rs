@@ -3,7 +3,11 @@
 mod observer;
 mod target;
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit, with_recorder,
@@ -41,13 +45,16 @@ struct Inner {
     recorder: Box<dyn Recorder + Send + Sync>,
     /// A target has its metrics once, however many routes it serves.
     targets: Keyed<TargetId, Arc<TargetMetrics>>,
+    /// What says that something is there, so that it can be taken back.
+    present: Mutex<HashMap<Series, Gauge>>,
 }
 
 impl Metrics {
     /// Metrics that are kept by that recorder.
     #[must_use]
     pub fn new(recorder: impl Recorder + Send + Sync + 'static) -> Self {
-        let metrics = Metrics { inner: Arc::new(Inner { recorder: Box::new(recorder), targets: Keyed::default() }) };
+        let (targets, present) = Default::default();
+        let metrics = Metrics { inner: Arc::new(Inner { recorder: Box::new(recorder), targets, present }) };
         metrics.describe();
         metrics.gauge(&names::BUILD_INFO, [env!("CARGO_PKG_VERSION").into()]).set(1.0);
         metrics
@@ -75,21 +82,66 @@ impl Metrics {
 
     /// Takes in how the circuits and the providers' limits stand now.
     pub fn refresh(&self, circuits: &CircuitRegistry, limits: &RateLimitsRegistry) {
-        for metrics in self.inner.targets.all().values() {
-            let state = match circuits.state(&metrics.target) {
+        let targets = self.inner.targets.all();
+        for (id, metrics) in targets.iter() {
+            metrics.circuit.set(match circuits.state_of(id, metrics.provider.as_deref()) {
+                _ if metrics.is_gone() => GONE,
                 CircuitState::Closed => 0.0,
                 CircuitState::HalfOpen => 1.0,
                 CircuitState::Open => 2.0,
-            };
-            metrics.circuit.set(state);
+            });
         }
         for (provider, limits) in limits.snapshot() {
-            self.gauge(&names::RATE_LIMIT_HEADROOM, [provider.into()]).set(limits.headroom());
+            let mut own = targets.values().filter(|metrics| metrics.provider.as_deref() == Some(&*provider)).peekable();
+            if own.peek().is_none() || own.any(|metrics| !metrics.is_gone()) {
+                self.gauge(&names::RATE_LIMIT_HEADROOM, [provider.into()]).set(limits.headroom());
+            }
         }
     }
 
+    /// Takes back what was said of routes, targets and providers that are none of these any more, for a program whose routes
+    /// have changed: each such gauge is "not a number" (NaN) from then on, so that nobody is alarmed by what is not there. What
+    /// was counted stays.
+    pub fn serve_only<'a>(&self, routes: impl Iterator<Item = &'a Route>) {
+        let (mut targets, mut said) = (HashSet::new(), HashSet::new());
+        for route in routes {
+            for (position, target) in route.targets().iter().enumerate() {
+                targets.insert(target.id());
+                said.extend(target::presence(target));
+                said.insert(observer::presence(route.name(), position, target));
+            }
+        }
+        for (id, metrics) in self.inner.targets.all().iter() {
+            metrics.set_gone(!targets.contains(id));
+        }
+        let mut present = self.inner.present.lock().unwrap_or_else(PoisonError::into_inner);
+        present.retain(|series, gauge| {
+            let stays = said.contains(series);
+            if !stays {
+                gauge.set(GONE);
+            }
+            stays
+        });
+    }
+
+    /// Says that something is there, unless that is said already.
+    fn say(&self, series: Series) {
+        let mut present = self.inner.present.lock().unwrap_or_else(PoisonError::into_inner);
+        present.entry(series).or_insert_with_key(|series| {
+            let labels = series.labels.iter().map(|(name, value)| Label::new(*name, value.clone()));
+            let key = Key::from_parts(series.name, labels.collect::<Vec<_>>());
+            let gauge = self.inner.recorder.register_gauge(&key, &METADATA);
+            gauge.set(1.0);
+            gauge
+        });
+    }
+
     fn target(&self, target: &Target) -> Arc<TargetMetrics> {
-        self.inner.targets.with(target.id(), || Arc::new(TargetMetrics::new(self, target)), Arc::clone)
+        target::presence(target).for_each(|series| self.say(series));
+        let metrics = self.inner.targets.with(target.id(), || Arc::new(TargetMetrics::new(self, target)), Arc::clone);
+        // It may have been away.
+        metrics.set_gone(false);
+        metrics
     }
 
     fn describe(&self) {
@@ -121,6 +173,24 @@ impl Metrics {
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").field("targets", &self.inner.targets).finish_non_exhaustive()
+    }
+}
+
+/// What a gauge says of something that is not there any more.
+const GONE: f64 = f64::NAN;
+
+/// One that says that something is there.
+#[derive(PartialEq, Eq, Hash)]
+struct Series {
+    name: &'static str,
+    labels: Vec<(&'static str, String)>,
+}
+
+impl Series {
+    fn new<const N: usize>(metric: &'static Metric, labels: [&str; N]) -> Self {
+        debug_assert_eq!(metric.labels.len(), N, "{}", metric.name);
+        let labels = metric.labels.iter().zip(labels).map(|(name, value)| (*name, value.to_owned()));
+        Series { name: metric.name, labels: labels.collect() }
     }
 }
 

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use metrics::{Counter, Gauge, Histogram, SharedString};
 
-use super::{Metrics, names, target::Shared};
+use super::{Metrics, Series, names, target::Shared};
 use crate::{Event, Observer, RequestOutcome, RequestSummary, Target};
 
 /// Counts what happens to a route's requests: see [`Metrics::observer`].
@@ -28,8 +28,7 @@ impl MetricsObserver {
         let name = || SharedString::from(route.to_string());
         let known = |(position, target): (usize, &Target)| {
             let id = || SharedString::from(target.id().as_str().to_owned());
-            let info = [name(), id(), position.to_string().into()];
-            metrics.gauge(&names::ROUTE_TARGET_INFO, info).set(1.0);
+            metrics.say(presence(&route, position, target));
             Known { metrics: metrics.target(target), cost: metrics.histogram(&names::COST, [name(), id()]) }
         };
         let outcomes =
@@ -48,7 +47,7 @@ impl MetricsObserver {
     /// A chain has few targets: looking at each is quicker than a hash of the name.
     fn target(&self, target: Option<&Target>) -> Option<&Known> {
         let id = target?.id();
-        self.targets.iter().find(|known| known.metrics.target.id() == id)
+        self.targets.iter().find(|known| known.metrics.id == *id)
     }
 
     fn ended(&self, summary: &RequestSummary) {
@@ -65,6 +64,11 @@ impl MetricsObserver {
             attempt.cost().iter().for_each(|cost| known.cost.record(cost.usd()));
         }
     }
+}
+
+/// What says that a target has that place of a route.
+pub(super) fn presence(route: &str, position: usize, target: &Target) -> Series {
+    Series::new(&names::ROUTE_TARGET_INFO, [route, target.id().as_str(), &position.to_string()])
 }
 
 impl Observer for MetricsObserver {

@@ -1,13 +1,20 @@
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 use metrics::{Counter, Gauge, Histogram, SharedString};
 
-use super::{Metrics, names};
-use crate::{Fault, FaultKind, Outcome, Refusal, Target, Usage};
+use super::{Metrics, Series, names};
+use crate::{Fault, FaultKind, Outcome, Refusal, Target, TargetId, Usage};
 
 /// What is kept of a target. Each series is looked up once: no label is hashed while requests are answered.
 pub(super) struct TargetMetrics {
-    pub(super) target: Target,
+    // Its name and its provider's, and not the target: that would keep the provider's keys fresh for ever.
+    pub(super) id: TargetId,
+    pub(super) provider: Option<Box<str>>,
+    /// Whether it is on no route any more.
+    gone: AtomicBool,
     pub(super) circuit: Gauge,
     pub(super) retries: Counter,
     pub(super) hedges: Counter,
@@ -38,23 +45,13 @@ impl TargetMetrics {
     pub(super) fn new(metrics: &Metrics, target: &Target) -> Self {
         let id = || SharedString::from(target.id().as_str().to_owned());
         let attempts = |outcome: &'static str| metrics.counter(&names::ATTEMPTS, [id(), outcome.into()]);
-        let provider = target.provider();
-        let info = [
-            id(),
-            provider.map_or_else(String::new, |provider| provider.name().to_owned()).into(),
-            target.model().unwrap_or("*").to_owned().into(),
-            provider.map_or("", |provider| provider.dialect().name()).into(),
-        ];
-        metrics.gauge(&names::TARGET_INFO, info).set(1.0);
         let circuit = metrics.gauge(&names::CIRCUIT_STATE, [id()]);
         circuit.set(0.0);
-        if let Some(provider) = provider {
-            // Nothing is known to be used up.
-            metrics.gauge(&names::RATE_LIMIT_HEADROOM, [provider.name().to_owned().into()]).set(1.0);
-        }
         let kinds = FaultKind::ALL.iter();
         TargetMetrics {
-            target: target.clone(),
+            id: target.id().clone(),
+            provider: target.provider().map(|provider| provider.name().into()),
+            gone: AtomicBool::new(false),
             circuit,
             retries: metrics.counter(&names::RETRIES, [id()]),
             hedges: metrics.counter(&names::HEDGES, [id()]),
@@ -62,11 +59,19 @@ impl TargetMetrics {
             answered: attempts("answered"),
             cancelled: attempts("cancelled"),
             failed: kinds.clone().map(|kind| attempts(kind.name())).collect(),
-            interrupted: kinds.map(|kind| interruptions(metrics, target, *kind)).collect(),
+            interrupted: kinds.map(|kind| interruptions(metrics, target.id(), *kind)).collect(),
             refused: REASONS.map(|reason| metrics.counter(&names::REFUSALS, [id(), reason.into()])),
             time_to_first_token: metrics.histogram(&names::TIME_TO_FIRST_TOKEN, [id()]),
             tokens: TOKENS.map(|(kind, _)| metrics.counter(&names::TOKENS, [id(), kind.into()])),
         }
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_gone(&self, gone: bool) {
+        self.gone.store(gone, Ordering::Relaxed);
     }
 
     pub(super) fn ended(&self, outcome: &Outcome, latency: std::time::Duration) {
@@ -96,7 +101,7 @@ impl TargetMetrics {
 
     pub(super) fn interrupted(&self, metrics: &Metrics, fault: &Fault) {
         let kind = fault.kind();
-        let new = || interruption(metrics, &self.target, kind);
+        let new = || interruption(metrics, &self.id, kind);
         self.interrupted[place(kind)].get_or_init(new).increment(1);
     }
 
@@ -110,14 +115,24 @@ impl TargetMetrics {
     }
 }
 
-fn interruption(metrics: &Metrics, target: &Target, kind: FaultKind) -> Counter {
-    let id = target.id().as_str().to_owned();
+/// What says that a target is there, and how much of its provider's limits is left: nothing is known to be used up.
+pub(super) fn presence(target: &Target) -> impl Iterator<Item = Series> {
+    let provider = target.provider();
+    let name = provider.map_or("", |provider| provider.name());
+    let dialect = provider.map_or("", |provider| provider.dialect().name());
+    let labels = [target.id().as_str(), name, target.model().unwrap_or("*"), dialect];
+    let headroom = provider.map(|provider| Series::new(&names::RATE_LIMIT_HEADROOM, [provider.name()]));
+    std::iter::once(Series::new(&names::TARGET_INFO, labels)).chain(headroom)
+}
+
+fn interruption(metrics: &Metrics, target: &TargetId, kind: FaultKind) -> Counter {
+    let id = target.as_str().to_owned();
     metrics.counter(&names::STREAM_INTERRUPTIONS, [id.into(), kind.name().into()])
 }
 
 /// There from the start for what usually breaks answers off: of a series that begins with its first count, Prometheus sees no
 /// increase. The others are seldom.
-fn interruptions(metrics: &Metrics, target: &Target, kind: FaultKind) -> OnceLock<Counter> {
+fn interruptions(metrics: &Metrics, target: &TargetId, kind: FaultKind) -> OnceLock<Counter> {
     use FaultKind::{ConnectionLost, MalformedResponse, Overloaded, StreamInterrupted, Timeout, Unavailable};
     let usual = [ConnectionLost, MalformedResponse, Overloaded, StreamInterrupted, Timeout, Unavailable];
     match usual.contains(&kind) {
