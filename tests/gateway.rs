@@ -525,6 +525,21 @@ async fn models_and_health_are_told() {
     assert_eq!((head.status.as_u16(), &json(&body)["data"][0]["id"]), (200, &"chat".into()));
     assert_eq!(ask(get("/v1/models/pass-x/y")).await.0.status, 200);
     assert_eq!(ask(get("/v1/models/other")).await.0.status, 404);
+    // To the SDKs of others in their own words.
+    let gemini = json(&ask(get("/v1beta/models")).await.1);
+    assert_eq!(gemini["models"][0]["name"], "models/chat", "{gemini}");
+    let (head, gemini) = ask(get("/v1beta/models/other")).await;
+    assert_eq!((head.status.as_u16(), &json(&gemini)["error"]["status"]), (404, &"NOT_FOUND".into()));
+    let (mut request, key) = (get("/v1/models"), "2023-06-01".parse().unwrap());
+    request.headers_mut().insert("anthropic-version", key);
+    let anthropic = json(&ask(request).await.1);
+    assert_eq!((&anthropic["data"][0]["type"], &anthropic["has_more"]), (&"model".into(), &false.into()));
+    // An SDK whose base URL has a version too few, or too many.
+    for (path, hint) in [("/chat/completions", "must end in /v1"), ("/v1/v1/messages", "ends before /v1")] {
+        let (head, body) = ask(get(path)).await;
+        let told = json(&body)["error"]["message"].as_str().unwrap().to_owned();
+        assert!(head.status.as_u16() == 404 && told.contains(hint), "{path}: {told}");
+    }
     for path in ["/healthz", "/readyz"] {
         let (head, _) = ask(get(path)).await;
         assert!(head.status == 200 && head.headers.contains_key("x-request-id"), "{path}");

@@ -189,8 +189,9 @@ async fn main() -> ExitCode {
         Command::Check(check) => check.run().await,
         Command::Drill(drill) => drill.run().await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "failover-gateway", &mut std::io::stdout());
-            Ok(true)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "failover-gateway", &mut script);
+            print(&String::from_utf8_lossy(&script)).map(|()| true).map_err(Into::into)
         }
     };
     match result {

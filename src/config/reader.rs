@@ -236,6 +236,14 @@ impl<'r> Table<'r> {
         self.fields.is_empty()
     }
 
+    /// The name of its only field, if that is a table.
+    pub(super) fn only_table(&self) -> Option<&str> {
+        match &*self.fields {
+            [only] if matches!(only.value.get_ref(), DeValue::Table(_)) => Some(&only.name),
+            _ => None,
+        }
+    }
+
     /// The value of that key, if the table has it. Each `take_…` makes the key a known one.
     pub(super) fn take(&mut self, name: &'static str) -> Option<Value<'r>> {
         let index = self.fields.iter().position(|field| field.name == name);

@@ -56,6 +56,11 @@ impl RouteReader<'_> {
 
     fn read(&mut self, name: &str, value: Value<'_>) -> Option<RouteConfig> {
         let mut table = value.table()?;
+        if let Some(rest) = table.only_table() {
+            // `[routes.gpt-4.1]` is the table `1` in `[routes.gpt-4]`.
+            let whole = format!("{name}.{rest}");
+            return table.spot().fail(format_args!("a name with a dot stands in quotes: [routes.\"{whole}\"]"));
+        }
         let targets = table.take_required("targets").and_then(|value| self.read_targets(value));
         let policy = Policy::read(&mut table, self.defaults);
         table.refuse("breaker", "stands in [defaults], on a provider or on a target, not on a route");

@@ -354,6 +354,15 @@ fn a_target_has_the_price_that_is_written() {
 }
 
 #[test]
+fn a_name_with_a_dot_wants_quotes() {
+    let text =
+        "[providers.p]\ndialect = 'gemini'\nbase_url = 'http://h'\n[routes.gpt-4.1]\ntargets = [{ provider = 'p' }]";
+    let errors = Config::from_toml(text, Path::new("t.toml"), &|_| None).unwrap_err();
+    let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["t.toml:4:9: routes.gpt-4: a name with a dot stands in quotes: [routes.\"gpt-4.1\"]"]);
+}
+
+#[test]
 fn what_will_come_is_not_unknown() {
     let later = [("", "", "strategy = 'latency'", "7:12: routes.'*'.strategy: \"latency\" is")];
     for (root, provider, route, beginning) in later {

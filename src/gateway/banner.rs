@@ -36,8 +36,8 @@ Take the primary down, ask again, and see who answers; then bring it back:
 
 Watch it happen in a browser: URL/
 
-More ways to fail: rate-limited, overloaded, silent, reset, error-first-event, cut, … All of them and all providers:
-  curl URL/simulated
+More ways to fail: rate-limited, overloaded, silent, reset, error-first-event, cut, … All of them:
+  curl URL/simulated/faults
 
 For real providers: failover-gateway serve --config gateway.toml
 "#;

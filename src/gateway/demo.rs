@@ -65,6 +65,7 @@ impl Demo {
     pub(super) fn router(&self) -> Router<Gateway> {
         Router::new()
             .route("/", get(list))
+            .route("/faults", get(|| async { Json(SimulatedFault::NAMES) }))
             .route("/{name}/{fault}", post(set_fault))
             .route("/{name}/received", get(received).delete(forget))
             .with_state(self.clone())

@@ -182,7 +182,11 @@ impl Gateway {
         let mut router = generating
             .fold(Router::new(), |router, path| router.route(path, post(generate::route)))
             .route("/v1/models", get(models::list))
+            .route("/v1beta/models", get(models::list))
+            .route("/v1alpha/models", get(models::list))
             .route("/v1/models/{*call}", get(models::get))
+            .route("/v1beta/models/{*call}", get(models::get))
+            .route("/v1alpha/models/{*call}", get(models::get))
             .route("/metrics", get(metrics::serve))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
@@ -215,8 +219,20 @@ async fn ready(State(gateway): State<Gateway>) -> (StatusCode, &'static str) {
 }
 
 fn unknown_path(path: &str) -> Response {
-    let fault = Fault::new(FaultKind::BadRequest, format!("there is nothing at {path}")).with_code("unknown_url");
-    refuse(fault.with_status(StatusCode::NOT_FOUND))
+    let apis = ["/chat/completions", "/responses", "/embeddings", "/messages", "/models", "/completions"];
+    // What an SDK asks for whose base URL has the version that it adds itself, or lacks the one that it does not.
+    let hint = match path {
+        path if path.starts_with("/v1/v1") => ": this SDK adds the version itself, so its base URL ends before /v1",
+        path if apis.iter().any(|api| path.starts_with(api)) => ": this SDK's base URL must end in /v1",
+        _ => "",
+    };
+    let dialect = match path {
+        path if path.contains("/messages") => Dialect::AnthropicMessages,
+        path if path.starts_with("/v1beta/") || path.starts_with("/v1alpha/") => Dialect::Gemini,
+        _ => Dialect::OpenAiChat,
+    };
+    let fault = Fault::new(FaultKind::BadRequest, format!("there is nothing at {path}{hint}")).with_code("unknown_url");
+    refuse_in(dialect, fault.with_status(StatusCode::NOT_FOUND)).map(axum::body::Body::new)
 }
 
 /// A failure that the gateway finds itself, for whoever speaks we do not know what.

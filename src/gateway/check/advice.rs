@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, num::NonZeroU32};
 
 use crate::{
-    Ability, Provider, Target,
+    Ability, Dialect, Provider, Target,
     config::{Config, RouteConfig},
     rate_limit::Limits,
 };
@@ -57,6 +57,8 @@ kinds! {
     Redundant "redundant",
     /// A provider serves no route.
     UnusedProvider "unused_provider",
+    /// A provider's base URL probably lacks the version of its API, or has one too many.
+    Version "version",
 }
 
 /// Something that works and is unwise.
@@ -117,6 +119,7 @@ pub(super) fn of(config: &Config) -> Vec<Advice> {
         found.of_pattern(config);
     }
     advice.extend(of_providers(config));
+    advice.extend(config.providers.values().filter_map(of_base_url));
     advice
 }
 
@@ -289,6 +292,24 @@ fn of_providers(config: &Config) -> impl Iterator<Item = Advice> {
     })
 }
 
+/// What is probably wrong with a base URL: SDKs differ in whether theirs has the version, and so do base URLs here.
+fn of_base_url(provider: &Provider) -> Option<Advice> {
+    let uri = provider.uri("/", None, None).ok()?;
+    let path = uri.path().trim_end_matches('/');
+    let wrong = match provider.dialect() {
+        Dialect::OpenAiChat | Dialect::OpenAiResponses if path.is_empty() => {
+            "has no path: servers of this dialect have their API under one, /v1 most often"
+        }
+        Dialect::AnthropicMessages if path.ends_with("/v1") => "ends in /v1, which is added to it: leave it out",
+        Dialect::Gemini if path.ends_with("/v1beta") || path.ends_with("/v1") => {
+            "ends in a version, which is added to it: leave it out"
+        }
+        _ => return None,
+    };
+    let message = format!("the base URL of the provider {:?} {wrong}", provider.name());
+    Some(Advice { kind: AdviceKind::Version, route: None, target: None, message })
+}
+
 /// Whether both are one account under two names, or one name.
 fn is_same_account(one: &Provider, other: &Provider) -> bool {
     let place = |provider: &Provider| provider.uri("/", None, None).ok();
@@ -391,5 +412,26 @@ mod tests {
         let unused: Vec<_> =
             of(&config).into_iter().filter(|advice| advice.kind() == AdviceKind::UnusedProvider).collect();
         assert_eq!(unused.iter().map(Advice::to_string).collect::<Vec<_>>(), ["the provider \"a2\" serves no route"]);
+    }
+
+    #[test]
+    fn a_version_too_few_or_too_many_is_noticed() {
+        for (dialect, url, noticed) in [
+            ("openai-chat", "https://api.openai.com", true),
+            ("openai-responses", "https://api.openai.com/", true),
+            ("openai-chat", "https://api.openai.com/v1", false),
+            ("openai-chat", "https://api.groq.com/openai/v1", false),
+            ("anthropic-messages", "https://api.anthropic.com/v1", true),
+            ("anthropic-messages", "https://api.anthropic.com", false),
+            ("gemini", "https://generativelanguage.googleapis.com/v1beta/", true),
+            ("gemini", "https://generativelanguage.googleapis.com", false),
+        ] {
+            let text = format!(
+                "[providers.p]\ndialect = \"{dialect}\"\nbase_url = \"{url}\"\n[routes]\nx.targets = [{{ provider = \"p\" }}]"
+            );
+            let config = Config::from_toml(&text, Path::new("t.toml"), &|_| None).unwrap();
+            let found = of(&config).iter().any(|advice| advice.kind() == AdviceKind::Version);
+            assert_eq!(found, noticed, "{dialect} at {url}");
+        }
     }
 }
