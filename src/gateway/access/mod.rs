@@ -44,11 +44,18 @@ pub(super) struct Client {
 }
 
 impl Access {
-    /// The keys of a configuration. What was asked so far with a key of the same name and limits counts on.
+    /// The keys of a configuration. What was asked so far with the same key, or with one in whose place another of the same name
+    /// is now, counts on while its limits stay the same.
     pub(super) fn new(config: &Config, before: Option<&Access>) -> Self {
+        let is_gone = |digest: &KeyDigest| config.auth.keys.iter().all(|key| key.digest != *digest);
         let known = |key: &ClientKey| {
-            let mut clients = before?.clients.values();
-            clients.find(|client| client.name == key.name && client.limits == key.limits)?.limiter.clone()
+            let clients = &before?.clients;
+            // First by itself: without a name of its own it is called by its place, where another may have stood.
+            let same = clients.get(&key.digest).or_else(|| {
+                let mut gone = clients.iter().filter(|(digest, _)| is_gone(digest));
+                gone.find(|(_, client)| client.name == key.name).map(|(_, client)| client)
+            })?;
+            same.limiter.clone().filter(|_| same.limits == key.limits)
         };
         let client = |key: &ClientKey| {
             let allowed = |_: &_| config.routes.iter().map(|route| key.allows(route.route.name())).collect();
@@ -171,5 +178,46 @@ impl Client {
                 .with_retry_after(refusal.retry_after().unwrap_or(ANOTHER_MOMENT))
                 .unsent()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    const A: &str = "a-key-that-is-long-enough";
+    const B: &str = "b-key-that-is-long-enough";
+    const C: &str = "c-key-that-is-long-enough";
+
+    fn access(keys: &[&str], before: Option<&Access>) -> Access {
+        let keys: Vec<_> = keys.iter().map(|key| format!("{{ {key}, requests_per_minute = 1 }}")).collect();
+        let toml = format!(
+            "[auth]\nkeys = [{}]\n[providers.p]\ndialect = 'openai-chat'\nbase_url = 'http://h'\n\
+             [routes.r]\ntargets = [{{ provider = 'p' }}]\n",
+            keys.join(", ")
+        );
+        Access::new(&Config::from_toml(&toml, Path::new("test.toml"), &|_| None).unwrap(), before)
+    }
+
+    /// Whether the key's only request of this minute was still there.
+    fn may_ask(access: &Access, key: &str) -> bool {
+        access.clients[&KeyDigest::of(key.as_bytes())].take(&RequestContext::new()).is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_asked_counts_for_the_key_and_not_for_its_place_in_the_list() {
+        let plain = |key: &str| format!("value = '{key}'");
+        let named = |key: &str| format!("value = '{key}', name = 'team'");
+        let before = access(&[&plain(A), &plain(B)], None);
+        assert!(may_ask(&before, A) && !may_ask(&before, A));
+        let without = access(&[&plain(B)], Some(&before));
+        assert!(may_ask(&without, B), "it stands where the other stood");
+        let more = access(&[&plain(C), &plain(A)], Some(&before));
+        assert!(may_ask(&more, C) && !may_ask(&more, A));
+        // A key that is changed is its owner's still.
+        let before = access(&[&named(A)], None);
+        assert!(may_ask(&before, A));
+        assert!(!may_ask(&access(&[&named(B)], Some(&before)), B));
     }
 }
