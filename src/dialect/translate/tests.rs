@@ -213,3 +213,24 @@ fn an_answer_of_many_lines_becomes_a_stream_of_whole_events() {
         assert_eq!(told.calls, [("f".to_owned(), serde_json::json!({"a": 1}))]);
     }
 }
+
+#[test]
+fn a_stream_of_messages_in_one_piece_says_why_it_ends_and_what_it_cost() {
+    let events = [
+        r#"{"type":"message_start","message":{"id":"m","type":"message","role":"assistant","model":"m","content":[],"stop_reason":null,"usage":{"input_tokens":5,"output_tokens":1}}}"#,
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hi"}}"#,
+        r#"{"type":"content_block_stop","index":0}"#,
+        r#"{"type":"message_delta","delta":{"stop_reason":"max_tokens","stop_sequence":null},"usage":{"output_tokens":9}}"#,
+        r#"{"type":"message_stop"}"#,
+    ];
+    let events = events.iter().map(|event| std::borrow::Cow::Borrowed(event.as_bytes()));
+    let answer = joined(Dialect::AnthropicMessages, events).unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+    assert_eq!(answer["content"][0]["text"], "Hi");
+    assert_eq!(
+        (&answer["stop_reason"], &answer["usage"]["output_tokens"]),
+        (&"max_tokens".into(), &9.into()),
+        "{answer}"
+    );
+}

@@ -24,6 +24,15 @@ fn again(answer: &Answer<'_>, body: &mut Object<'_>) {
     body.string("role", "assistant");
     body.maybe_text("model", answer.model.as_ref());
     body.array("content", |list| answer.parts.iter().for_each(|part| own_part(list, part)));
+    if answer.own.is_empty() {
+        // It was put together from a stream, which tells its end in events of its own.
+        match &answer.finish {
+            Finish::Other(reason) => body.text("stop_reason", reason),
+            finish => body.string("stop_reason", stop_reason(finish)),
+        }
+        write_stop_sequence(body, &answer.finish);
+        body.object("usage", |object| usage::write(&answer.usage.unwrap_or_default(), object));
+    }
     body.extras(&answer.own);
     body.extras(&answer.extras);
 }
