@@ -278,6 +278,8 @@ async fn pages_of_other_sites_do_not_spend_what_needs_no_key() {
     for origin in ["http://localhost:3000", "http://127.0.0.1:8080"] {
         assert_eq!(status(post(&open, CHAT, &[("origin", origin)], &chat(false))).await, 200, "{origin}");
     }
+    let of_a_page_of_ours = [("sec-fetch-site", "same-origin"), ("origin", "null")];
+    assert_eq!(status(post(&open, CHAT, &of_a_page_of_ours, &chat(false))).await, 200);
     assert_eq!(status(post(&open, CHAT, &[("sec-fetch-site", "same-origin")], &chat(false))).await, 200);
     // Who has a key was given it.
     let guarded = served(&primary.base_url(), &both()).await;

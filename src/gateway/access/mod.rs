@@ -117,8 +117,9 @@ fn not_from_another_site(parts: &Parts) -> Result<(), Fault> {
     };
     let is_visit = parts.method == Method::GET && is("sec-fetch-mode", &["navigate"]);
     let origin = parts.headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
-    let is_foreign =
-        origin.is_some_and(|origin| !origin.split_once("://").is_some_and(|(_, host)| is_this_machine(host)));
+    let is_ours = |origin: &str| origin.split_once("://").is_some_and(|(_, host)| is_this_machine(host));
+    // A page that tells no other site where it is (`no-referrer`, as ours) does not tell this one either, but its browser knows.
+    let is_foreign = origin.is_some_and(|origin| !is_ours(origin)) && !is("sec-fetch-site", &["same-origin"]);
     match is_foreign || is("sec-fetch-site", &["cross-site", "same-site"]) && !is_visit {
         true => Err(foreign_page()),
         false => Ok(()),
