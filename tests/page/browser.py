@@ -137,6 +137,16 @@ class Browser:
         for kind in ["mousePressed", "mouseReleased"]:
             self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
 
+    def click_away(self, label: str) -> None:
+        """Clicks a button that goes away when it has done its work: until then the page may move it from under the mouse."""
+        self.click(label)
+        find = f"[...document.querySelectorAll('button')].some(b => (b.getAttribute('aria-label') || b.textContent) === {json.dumps(label)} && b.checkVisibility())"
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self.evaluate(find) and time.monotonic() < deadline:
+            time.sleep(1.5)
+            if self.evaluate(find):
+                self.click(label)
+
     def complaints(self) -> list[str]:
         """What the browser logged as an error: an exception, or something that the content security policy forbids."""
         self.evaluate("1")

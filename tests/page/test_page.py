@@ -102,8 +102,8 @@ def test_an_outage_is_shown_while_somebody_looks_and_so_is_its_end(browser: Brow
     assert browser.evaluate("document.querySelector('[role=alert]').innerText").count("no healthy target") == 1
     for name in ["primary", "fallback"]:
         gateway.post(f"/simulated/{name}/up")
-    browser.click("Close primary/*")
-    browser.click("Close fallback/*")
+    browser.click_away("Close primary/*")
+    browser.click_away("Close fallback/*")
     browser.until_shown("All healthy")
     browser.until("the banner is gone", lambda: "no healthy target" not in browser.text())
     assert browser.complaints() == []
