@@ -164,17 +164,21 @@ impl Server {
         let handshake_timeout = self.header_timeout;
         async move {
             let Some(acceptor) = acceptor else { return connection::serve(http, stream, service, phase).await };
-            let shaken = tokio::select! {
-                biased;
-                // Nothing was asked yet.
-                _ = phase.changed() => return,
-                shaken = tokio::time::timeout(handshake_timeout, acceptor.accept(stream)) => shaken,
-            };
-            match shaken {
-                Ok(Ok(stream)) => connection::serve(http, stream, service, phase).await,
-                Ok(Err(error)) => tracing::debug!(%error, "a connection ended before it was encrypted"),
-                Err(_) => tracing::debug!("a connection was not encrypted in time"),
-            }
+            // Elsewhere, for what a connection that is not encrypted keeps must not have room for all that encryption takes.
+            Box::pin(async move {
+                let shaken = tokio::select! {
+                    biased;
+                    // Nothing was asked yet.
+                    _ = phase.changed() => return,
+                    shaken = tokio::time::timeout(handshake_timeout, acceptor.accept(stream)) => shaken,
+                };
+                match shaken {
+                    Ok(Ok(stream)) => connection::serve(http, stream, service, phase).await,
+                    Ok(Err(error)) => tracing::debug!(%error, "a connection ended before it was encrypted"),
+                    Err(_) => tracing::debug!("a connection was not encrypted in time"),
+                }
+            })
+            .await;
         }
     }
 
@@ -193,5 +197,20 @@ async fn heard(hangup: &mut Option<Hangup>) {
     match hangup {
         Some(hangup) => hangup.next().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[tokio::test]
+    async fn an_open_connection_is_small() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let server = Server::new(&Gateway::new(&Config::default())).unwrap();
+        let size = size_of_val(&server.serve(stream, watch::channel(Phase::Serving).1));
+        assert!(size < 4 << 10, "{size} bytes");
     }
 }
