@@ -2,6 +2,11 @@
 
 use std::borrow::Cow;
 
+use base64::{
+    Engine,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use http::{HeaderMap, HeaderValue, header};
 use percent_encoding::percent_decode_str;
 
@@ -10,6 +15,14 @@ const MOST: usize = 8;
 
 /// The headers that hold nothing but a key.
 const PLAIN: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
+
+/// Base64 as browsers write it, or others who leave its end out.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
 
 /// The keys that a client sent, wherever its SDK puts them.
 pub(super) fn sent<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> impl Iterator<Item = Cow<'a, [u8]>> {
@@ -44,33 +57,9 @@ fn of_scheme<'a>(value: &'a HeaderValue, scheme: &[u8]) -> Option<&'a [u8]> {
 
 /// The password of `Basic` credentials.
 fn password(encoded: &[u8]) -> Option<Vec<u8>> {
-    let decoded = decode_base64(encoded)?;
+    let decoded = LENIENT.decode(encoded).ok()?;
     let colon = decoded.iter().position(|byte| *byte == b':')?;
     Some(decoded[colon + 1..].to_vec()).filter(|password| !password.is_empty())
-}
-
-fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
-    let end = text.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
-    let mut decoded = Vec::with_capacity(end * 3 / 4);
-    let (mut bits, mut count) = (0u32, 0);
-    for byte in &text[..end] {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6) | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            decoded.push((bits >> count) as u8);
-            bits &= (1 << count) - 1;
-        }
-    }
-    Some(decoded)
 }
 
 #[cfg(test)]
