@@ -190,7 +190,11 @@ impl Attempt {
 
     /// Records what it cost. The first word counts.
     pub(crate) fn spend(&self, usage: Usage) {
-        if self.usage.set(usage).is_ok() && !self.span.is_disabled() {
+        if self.usage.set(usage).is_err() {
+            return;
+        }
+        self.call.iter().for_each(|call| call.spent(&usage));
+        if !self.span.is_disabled() {
             trace::spent(&self.span, &usage, self.cost());
         }
     }

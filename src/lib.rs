@@ -157,3 +157,7 @@ pub use variant::{KeyHeader, Variant};
 #[cfg(doctest)]
 #[doc = include_str!("../docs/own-layer.md")]
 struct OwnLayerGuide;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/routing.md")]
+struct RoutingGuide;

@@ -177,7 +177,8 @@ pub struct RateLimitsRegistry {
     providers: Arc<Keyed<String, Latest>>,
 }
 
-type Latest = Arc<ArcSwapOption<RateLimits>>;
+/// What a provider said last.
+pub(crate) type Latest = Arc<ArcSwapOption<RateLimits>>;
 
 impl RateLimitsRegistry {
     /// What a provider's latest response said; `None` if none has said anything.
@@ -203,8 +204,14 @@ impl RateLimitsRegistry {
         known
     }
 
-    pub(crate) fn record(&self, provider: &str, limits: RateLimits) {
-        self.providers.with(provider, Latest::default, |latest| latest.store(Some(Arc::new(limits))));
+    /// Takes note of what a provider said: [`ProviderLayer`](crate::ProviderLayer) does so with every response.
+    pub fn record(&self, provider: &str, limits: RateLimits) {
+        self.slot(provider).store(Some(Arc::new(limits)));
+    }
+
+    /// Where what a provider says is noted: for whoever asks with every request.
+    pub(crate) fn slot(&self, provider: &str) -> Latest {
+        self.providers.with(provider, Latest::default, Arc::clone)
     }
 }
 

@@ -71,7 +71,7 @@ impl Policy {
 }
 
 fn read_commit(table: &mut Table<'_>) -> Option<Commit> {
-    match table.take("commit")?.choice(&["first_output", "complete"], &[])? {
+    match table.take("commit")?.choice(&["first_output", "complete"])? {
         "complete" => Some(Commit::Complete),
         _ => Some(Commit::FirstOutput),
     }
@@ -103,7 +103,7 @@ pub enum StreamRecovery {
 
 impl StreamRecovery {
     fn read(table: &mut Table<'_>) -> Option<Self> {
-        match table.take("stream_recovery")?.choice(&["terminate", "resume"], &[])? {
+        match table.take("stream_recovery")?.choice(&["terminate", "resume"])? {
             "resume" => Some(StreamRecovery::Resume),
             _ => Some(StreamRecovery::Terminate),
         }

@@ -39,16 +39,15 @@ fn read(name: &str, value: Value<'_>, defaults: CircuitSettings) -> Option<Provi
     }
     let mut table = value.table()?;
     let names: Vec<_> = Dialect::ALL.iter().map(|dialect| dialect.name()).collect();
-    let dialect =
-        table.take_required("dialect").and_then(|value| value.choice(&names, &[])).and_then(Dialect::from_name);
+    let dialect = table.take_required("dialect").and_then(|value| value.choice(&names)).and_then(Dialect::from_name);
     let base_url = table.take_required("base_url");
     let key = table.take("api_key");
     let tags = table.take_strings("tags").unwrap_or_default();
     let variants: Vec<_> = Variant::names().collect();
-    let variant = table.take("variant").and_then(|value| value.choice(&variants, &[])).and_then(Variant::from_name);
+    let variant = table.take("variant").and_then(|value| value.choice(&variants)).and_then(Variant::from_name);
     let headers = ["authorization", "api-key", "x-api-key", "x-goog-api-key"];
     let api_version = table.take("api_version").and_then(|value| value.string().map(str::to_owned));
-    let key_header = table.take("key_header").and_then(|value| value.choice(&headers, &[])).map(|name| match name {
+    let key_header = table.take("key_header").and_then(|value| value.choice(&headers)).map(|name| match name {
         "api-key" => KeyHeader::ApiKey,
         "x-api-key" => KeyHeader::XApiKey,
         "x-goog-api-key" => KeyHeader::XGoogApiKey,

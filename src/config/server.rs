@@ -119,7 +119,7 @@ impl LogFormat {
     /// Takes `[log]`.
     pub(super) fn read(root: &mut Table<'_>) -> Option<Self> {
         let mut table = root.take_table("log")?;
-        let format = table.take("format").and_then(|value| value.choice(&Self::NAMES, &[])).and_then(Self::from_name);
+        let format = table.take("format").and_then(|value| value.choice(&Self::NAMES)).and_then(Self::from_name);
         table.finish();
         format
     }

@@ -107,8 +107,9 @@ impl RouteConfig {
             .with_total(timeout.total)
             .with_max_body(max_body)
             .with_statistics(&shared.statistics)
+            .with_rate_limits(&shared.rate_limits)
             .with_observers(&shared.observers);
-        let failover = choice.apply(failover, &self.route, &shared.latencies);
+        let failover = choice.apply(failover, &self.route, &shared.statistics, &shared.latencies);
         let retry = RetryLayer::new()
             .with_attempts(retry.attempts)
             .with_backoff(Backoff::new(retry.base_delay, retry.max_delay))

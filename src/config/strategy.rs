@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{reader::Table, value::Value};
 use crate::{
-    FailoverLayer, Route,
-    failover::{Hedge, Latencies, Weighted},
+    FailoverLayer, Route, Statistics,
+    failover::{Adaptive, Cost, Hedge, Latencies, Latency, Weighted},
 };
 
 /// In which order a route's targets are tried.
@@ -17,13 +17,25 @@ pub enum StrategyName {
     Ordered,
     /// Spread by the targets' weights.
     Weighted,
+    /// By how soon they are expected to answer.
+    Latency,
+    /// By what the request is expected to cost.
+    Cost,
+    /// As listed, but for a primary that does much worse than usual.
+    Adaptive,
     /// Several at once, in the order listed.
     Race,
 }
 
 impl StrategyName {
-    const ALL: [(&'static str, StrategyName); 3] =
-        [("ordered", StrategyName::Ordered), ("weighted", StrategyName::Weighted), ("race", StrategyName::Race)];
+    const ALL: [(&'static str, StrategyName); 6] = [
+        ("ordered", StrategyName::Ordered),
+        ("weighted", StrategyName::Weighted),
+        ("latency", StrategyName::Latency),
+        ("cost", StrategyName::Cost),
+        ("adaptive", StrategyName::Adaptive),
+        ("race", StrategyName::Race),
+    ];
 
     /// The name in the configuration.
     #[must_use]
@@ -33,7 +45,7 @@ impl StrategyName {
 
     fn read(value: &Value<'_>) -> Option<Self> {
         let known = Self::ALL.map(|(name, _)| name);
-        let name = value.choice(&known, &["latency", "cost", "adaptive"])?;
+        let name = value.choice(&known)?;
         Self::ALL.into_iter().find_map(|(known, strategy)| (known == name).then_some(strategy))
     }
 }
@@ -99,9 +111,18 @@ impl Choice {
     }
 
     /// Puts it into the layer of a route.
-    pub(super) fn apply(&self, layer: FailoverLayer, route: &Route, latencies: &Latencies) -> FailoverLayer {
+    pub(super) fn apply(
+        &self,
+        layer: FailoverLayer,
+        route: &Route,
+        statistics: &Statistics,
+        latencies: &Latencies,
+    ) -> FailoverLayer {
         let layer = match self.strategy {
             StrategyName::Weighted => layer.with_strategy(Weighted::new(route)),
+            StrategyName::Latency => layer.with_strategy(Latency::new(route, statistics)),
+            StrategyName::Cost => layer.with_strategy(Cost::new(route, statistics)),
+            StrategyName::Adaptive => layer.with_strategy(Adaptive::new(route, statistics)),
             StrategyName::Ordered => layer,
             StrategyName::Race => return layer.with_hedge(Hedge::race(self.race)),
         };

@@ -144,17 +144,14 @@ impl<'r> Value<'r> {
         }
     }
 
-    /// One of `known` names; those `planned` are known too, and not supported yet.
-    pub(super) fn choice(&self, known: &[&'static str], planned: &[&'static str]) -> Option<&'static str> {
+    /// One of `known` names.
+    pub(super) fn choice(&self, known: &[&'static str]) -> Option<&'static str> {
         let text = self.string()?;
-        if planned.contains(&text) {
-            return self.spot.fail(format_args!("{text:?} is not supported yet"));
-        }
         let found = known.iter().copied().find(|name| *name == text);
         found.or_else(|| {
             let expected: Vec<_> = known.iter().map(|name| format!("{name:?}")).collect();
             let message = format!("unknown value; expected {}", expected.join(" or "));
-            self.spot.report_unknown(message, text, known.iter().chain(planned).copied());
+            self.spot.report_unknown(message, text, known.iter().copied());
             None
         })
     }

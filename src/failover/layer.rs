@@ -3,8 +3,8 @@ use std::{sync::Arc, time::Duration};
 use tower_layer::Layer;
 
 use crate::{
-    FailoverAdvice, FaultKind, FaultKinds, Observer, Route, Statistics, StatusClassifier,
-    failover::{Failover, Hedge, Strategy},
+    FailoverAdvice, FaultKind, FaultKinds, Observer, RateLimitsRegistry, Route, Statistics, StatusClassifier,
+    failover::{Failover, Hedge, Strategy, outlook::Outlook},
     observer::Observers,
     statistics::Recorder,
 };
@@ -28,6 +28,7 @@ pub(super) struct Policy {
     pub(super) hedge: Option<Hedge>,
     pub(super) observers: Observers,
     pub(super) statistics: Option<Recorder>,
+    pub(super) outlook: Outlook,
 }
 
 impl FailoverLayer {
@@ -47,6 +48,7 @@ impl FailoverLayer {
             hedge: None,
             observers: Observers::default(),
             statistics: None,
+            outlook: Outlook::default(),
         };
         FailoverLayer { policy: Arc::new(policy), classifier: StatusClassifier }
     }
@@ -110,10 +112,25 @@ impl<C> FailoverLayer<C> {
     }
 
     /// Counts what becomes of requests and their attempts. Routes that share targets share one.
+    ///
+    /// A request that says how long its first output
+    /// [may take](crate::Requirements::max_time_to_first_output) then tries those targets last that lately missed that with
+    /// more than 5 of 100 streams.
     #[must_use]
     pub fn with_statistics(mut self, statistics: &Statistics) -> Self {
         let recorder = statistics.recorder(&self.policy.route);
-        Arc::make_mut(&mut self.policy).statistics = Some(recorder);
+        let policy = Arc::make_mut(&mut self.policy);
+        policy.statistics = Some(recorder);
+        policy.outlook.watch_latencies(&policy.route, statistics);
+        self
+    }
+
+    /// Tries the targets last whose providers say that nearly nothing is left of their rate limits, less than 5 of 100, before
+    /// they refuse; until the limits are said to be full again. Default: not.
+    #[must_use]
+    pub fn with_rate_limits(mut self, limits: &RateLimitsRegistry) -> Self {
+        let policy = Arc::make_mut(&mut self.policy);
+        policy.outlook.watch_limits(&policy.route, limits);
         self
     }
 

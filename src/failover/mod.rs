@@ -44,6 +44,7 @@
 mod future;
 mod hedge;
 mod layer;
+mod outlook;
 mod report;
 mod service;
 mod strategy;
@@ -57,4 +58,4 @@ pub use hedge::Hedge;
 pub(crate) use hedge::Latencies;
 pub use layer::FailoverLayer;
 pub use service::Failover;
-pub use strategy::{Order, Strategy, Weighted};
+pub use strategy::{Adaptive, Cost, Latency, Order, Strategy, Weighted};

@@ -64,6 +64,7 @@ impl Walk {
             None => Order::as_listed(&policy.route),
             Some(strategy) => strategy.order(&policy.route, &context),
         };
+        let order = policy.outlook.look(order, &context);
         Walk {
             policy,
             client_dialect: context.dialect(),

@@ -15,6 +15,7 @@
 //! # Ok(()) }
 //! ```
 
+mod pulse;
 mod record;
 mod slices;
 
@@ -24,6 +25,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+pub use self::pulse::Pulse;
 pub(crate) use self::record::{Call, Recorder};
 use self::{
     record::{RouteRecord, TargetRecord},
@@ -70,11 +72,25 @@ impl Statistics {
         self.inner.routes.all().get(name).map(|record| record.read(name))
     }
 
+    /// How a route's targets do at the moment, in its order: for strategies, which ask once and read with every request.
+    #[must_use]
+    pub fn pulses(&self, route: &Route) -> Vec<Pulse> {
+        route.targets().iter().map(|target| Pulse::of(self.record(target.id()))).collect()
+    }
+
+    /// The same for whoever looks at their [p95](Pulse::p95_latency) only.
+    pub(crate) fn latencies(&self, route: &Route) -> Vec<Pulse> {
+        route.targets().iter().map(|target| Pulse::unwatched(self.record(target.id()))).collect()
+    }
+
+    fn record(&self, id: &TargetId) -> Arc<TargetRecord> {
+        self.inner.targets.with(id, Arc::default, Arc::clone)
+    }
+
     /// Where what happens on a route is counted.
     pub(crate) fn recorder(&self, route: &Route) -> Recorder {
         let targets = route.targets().iter();
-        let record = |id: &TargetId| self.inner.targets.with(id, Arc::default, Arc::clone);
-        let targets = targets.map(|target| record(target.id())).collect();
+        let targets = targets.map(|target| self.record(target.id())).collect();
         Recorder::new(self.inner.routes.with(route.name(), Arc::default, Arc::clone), targets)
     }
 }

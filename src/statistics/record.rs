@@ -13,9 +13,10 @@ use tokio::time::Instant;
 
 use super::{
     LastFault, Quantiles, Tally, TargetStatistics,
+    pulse::Recent,
     slices::{SLICE, Slices, sum},
 };
-use crate::{CircuitAdvice, Fault, FaultKind, Outcome, RouteStatistics, TargetId, latency::LatencyWindow};
+use crate::{CircuitAdvice, Fault, FaultKind, Outcome, RouteStatistics, TargetId, Usage, latency::LatencyWindow};
 
 /// What the counts of a target are of; behind them are those of the kinds of faults.
 const ANSWERED: usize = 0;
@@ -44,6 +45,7 @@ pub(super) struct TargetRecord {
     counts: Slices<TARGET_COUNTS>,
     first_tokens: LatencyWindow,
     responses: LatencyWindow,
+    recent: Recent,
     in_flight: AtomicU64,
     requests: AtomicU64,
     failures: AtomicU64,
@@ -51,6 +53,18 @@ pub(super) struct TargetRecord {
 }
 
 impl TargetRecord {
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
+    pub(super) fn latencies(&self, streaming: bool) -> &LatencyWindow {
+        if streaming { &self.first_tokens } else { &self.responses }
+    }
+
     fn failed(&self, fault: &Fault) {
         self.failures.fetch_add(1, Ordering::Relaxed);
         self.last_fault.store(Some(Arc::new(LastFault { fault: fault.clone(), at: SystemTime::now() })));
@@ -76,7 +90,7 @@ impl TargetRecord {
             refusals: counts[REFUSED],
             faults: faults.filter(|(_, count)| *count > 0).collect(),
             requests_per_minute: per_minute(&self.counts, now, requests_of),
-            in_flight: self.in_flight.load(Ordering::Relaxed),
+            in_flight: self.in_flight(),
             time_to_first_token: Quantiles::of(&self.first_tokens),
             response_time: Quantiles::of(&self.responses),
             last_fault: self.last_fault.load_full(),
@@ -213,19 +227,23 @@ impl Call {
         match outcome {
             Outcome::Answered => {
                 target.counts.count(now, [sent(ANSWERED)]);
-                let latencies = if self.streaming { &target.first_tokens } else { &target.responses };
-                return latencies.record_at(now, latency);
+                target.recent.answered(now, self.streaming, latency);
+                return target.latencies(self.streaming).record_at(now, latency);
             }
             Outcome::Failed(fault) => {
                 let is_failure = matches!(fault.policy().circuit, CircuitAdvice::Failure | CircuitAdvice::OpenLong);
                 let which = if is_failure { FAILED } else { DECLINED };
                 target.counts.count(now, [sent(which), KINDS + fault.kind() as usize]);
                 if is_failure {
+                    target.recent.failed(now);
                     target.failed(fault);
                 }
             }
             Outcome::Refused(_) => target.counts.count(now, [REFUSED]),
-            Outcome::Cancelled if was_sent => target.counts.count(now, [sent(CANCELLED)]),
+            Outcome::Cancelled if was_sent => {
+                target.counts.count(now, [sent(CANCELLED)]);
+                target.recent.given_up(now, self.streaming, latency);
+            }
             Outcome::Cancelled => {}
         }
         self.leave();
@@ -236,10 +254,19 @@ impl Call {
         let (now, target) = (Instant::now(), self.target());
         if fault.kind() != FaultKind::Cancelled {
             target.counts.count(now, [INTERRUPTED, KINDS + fault.kind() as usize]);
+            target.recent.interrupted(now);
             target.failed(fault);
             self.records.route.counts.count(now, [ROUTE_INTERRUPTED]);
         }
         self.leave();
+    }
+
+    /// The answer was so long, as far as it came.
+    pub(crate) fn spent(&self, usage: &Usage) {
+        // One that was cancelled before it began says nothing of how long answers are.
+        if usage.output > 0 {
+            self.target().recent.measured(usage.output);
+        }
     }
 
     fn leave(&self) {

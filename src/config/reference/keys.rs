@@ -234,9 +234,9 @@ static SECRET: Section = Section {
 static POLICY: &[Key] = &[
     key(
         "strategy",
-        Kind::Choice(|| vec!["ordered", "weighted", "race"]),
+        Kind::Choice(|| vec!["ordered", "weighted", "latency", "cost", "adaptive", "race"]),
         Default("\"ordered\""),
-        "Which target is tried first.",
+        "Which target is tried first; `docs/routing.md` says how each chooses.",
     ),
     key("race", Kind::Count, Default("2"), "How many targets start at once, with `strategy = \"race\"`; at least 2."),
     key("hedge", Kind::Table(&HEDGE), Optional("no hedge"), "Tries another target beside one that is slow."),

@@ -1,14 +1,20 @@
 //! In which order a route's targets are tried.
 
+mod adaptive;
+mod cost;
+mod latency;
 mod order;
 mod weighted;
 
 use std::fmt;
 
+pub use adaptive::Adaptive;
+pub use cost::Cost;
+pub use latency::Latency;
 pub use order::Order;
 pub use weighted::Weighted;
 
-use crate::{RequestContext, Route};
+use crate::{RequestContext, RequestOutline, Route};
 
 /// Puts a route's targets into the order in which a request tries them.
 ///
@@ -36,7 +42,40 @@ use crate::{RequestContext, Route};
 /// let failover = FailoverLayer::new(&route).with_strategy(LongPromptsSecond);
 /// # let _ = failover;
 /// ```
+///
+/// One that goes by how the targets do keeps their [pulses](crate::Statistics::pulses), which cost a few nanoseconds to read:
+///
+/// ```
+/// use tokio::time::Instant;
+/// use tower_failover::{
+///     FailoverLayer, RequestContext, Route, Statistics, Target,
+///     failover::{Order, Strategy},
+///     statistics::Pulse,
+/// };
+///
+/// /// The one that failed least in the last minute first.
+/// #[derive(Debug)]
+/// struct MostReliable(Vec<Pulse>);
+///
+/// impl Strategy for MostReliable {
+///     fn order(&self, route: &Route, _: &RequestContext) -> Order {
+///         let now = Instant::now();
+///         Order::by(route, |place| 1.0 - self.0[place].success_rate(now).unwrap_or(1.0))
+///     }
+/// }
+///
+/// let route = Route::new("chat", [Target::named("a"), Target::named("b")]).unwrap();
+/// let statistics = Statistics::default();
+/// let strategy = MostReliable(statistics.pulses(&route));
+/// let failover = FailoverLayer::new(&route).with_statistics(&statistics).with_strategy(strategy);
+/// # let _ = failover;
+/// ```
 pub trait Strategy: fmt::Debug + Send + Sync + 'static {
     /// The order for one request.
     fn order(&self, route: &Route, request: &RequestContext) -> Order;
+}
+
+/// Whether the request asks for a stream, as its attempts are counted.
+fn is_streaming(request: &RequestContext) -> bool {
+    request.outline().is_some_and(RequestOutline::streaming)
 }

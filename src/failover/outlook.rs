@@ -1,0 +1,159 @@
+//! Whom a request had better not try first, whatever the strategy says.
+
+use std::sync::Arc;
+
+use super::strategy::Order;
+use crate::{
+    Provider, RateLimitsRegistry, RequestContext, RequestOutline, Route, Statistics, rate_limits::Latest,
+    statistics::Pulse,
+};
+
+/// A provider with less of its limits left is about to refuse.
+const NEARLY_NOTHING: f64 = 0.05;
+
+/// What is known of a route's targets before they are tried. It only puts some behind the others: they are still there when
+/// nobody else is left.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outlook {
+    /// In the order of the route's targets; empty where nobody looks. `None` of those without a provider.
+    limits: Arc<[Option<Latest>]>,
+    latencies: Arc<[Pulse]>,
+}
+
+impl Outlook {
+    pub(super) fn watch_limits(&mut self, route: &Route, limits: &RateLimitsRegistry) {
+        if route.targets().len() > 1 {
+            let providers = route.targets().iter().map(|target| target.provider().map(Provider::name));
+            self.limits = providers.map(|name| name.map(|name| limits.slot(name))).collect();
+        }
+    }
+
+    pub(super) fn watch_latencies(&mut self, route: &Route, statistics: &Statistics) {
+        if route.targets().len() > 1 {
+            self.latencies = statistics.latencies(route).into();
+        }
+    }
+
+    /// The order, but those behind the others that will probably refuse the request or be too slow for it.
+    pub(super) fn look(&self, order: Order, request: &RequestContext) -> Order {
+        let order = match request.asked().and_then(|asked| asked.max_time_to_first_output) {
+            // The bound is on streams only.
+            Some(most) if request.outline().is_some_and(RequestOutline::streaming) => order.with_last(|place| {
+                let p95 = self.latencies.get(place).and_then(|pulse| pulse.p95_latency(true));
+                p95.is_some_and(|p95| p95 > most)
+            }),
+            _ => order,
+        };
+        if self.limits.is_empty() {
+            return order;
+        }
+        order.with_last(|place| {
+            let latest = self.limits.get(place).and_then(Option::as_ref).map(|latest| latest.load());
+            latest.is_some_and(|latest| latest.as_ref().is_some_and(|limits| limits.headroom() < NEARLY_NOTHING))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, time::Duration};
+
+    use bytes::Bytes;
+    use http::{HeaderMap, Request, Response};
+    use http_body_util::Full;
+    use tokio::time::{advance, sleep};
+    use tower::{Layer, ServiceExt, service_fn};
+
+    use crate::{
+        Dialect, FailoverLayer, Provider, RateLimits, RateLimitsRegistry, RequestContext, Requirements, Route,
+        Statistics, Target,
+        failover::{Order, Strategy},
+    };
+
+    fn route(names: &[&str]) -> Route {
+        let target =
+            |name: &&str| Target::new(&Provider::new(name.to_string(), Dialect::OpenAiChat, "http://h").unwrap(), "m");
+        Route::new("r", names.iter().map(target)).unwrap()
+    }
+
+    fn left(registry: &RateLimitsRegistry, provider: &str, remaining: u32) {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-ratelimit-limit-requests", 100.into());
+        headers.insert("x-ratelimit-remaining-requests", remaining.into());
+        headers.insert("x-ratelimit-reset-requests", "20s".parse().unwrap());
+        registry.record(provider, RateLimits::from_headers(&headers).unwrap());
+    }
+
+    /// Who answers a request, if whoever `fails` does not.
+    async fn answered_by(layer: &FailoverLayer, most: Option<Duration>, fails: &str) -> String {
+        let service = layer.layer(service_fn(|request: Request<Full<Bytes>>| {
+            let target = RequestContext::of(request.extensions()).unwrap().target().unwrap().id().to_string();
+            let fails = target.starts_with(fails) && !fails.is_empty();
+            async move {
+                sleep(Duration::from_millis(if target == "slow/m" { 900 } else { 100 })).await;
+                let answer = Response::builder().status(if fails { 500 } else { 200 });
+                Ok::<_, Infallible>(answer.body(Full::<Bytes>::default()).unwrap())
+            }
+        }));
+        let needs = Requirements { max_time_to_first_output: most, ..Requirements::default() };
+        let context = RequestContext::new().with_requirements(needs);
+        let body = Full::from(r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"?"}]}"#);
+        let mut request = Request::post("/v1/chat/completions").body(body).unwrap();
+        request.extensions_mut().insert(context.clone());
+        assert_eq!(service.oneshot(request).await.unwrap().status(), 200);
+        context.attempts().answered().unwrap().target().unwrap().id().to_string()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_that_has_nearly_nothing_left_is_tried_last_until_it_has() {
+        let (route, registry) = (route(&["a", "b", "c"]), RateLimitsRegistry::default());
+        let layer = FailoverLayer::new(&route).with_rate_limits(&registry);
+        assert_eq!(answered_by(&layer, None, "").await, "a/m");
+        left(&registry, "a", 5);
+        assert_eq!(answered_by(&layer, None, "").await, "a/m", "a twentieth is enough");
+        left(&registry, "a", 4);
+        assert_eq!(answered_by(&layer, None, "").await, "b/m");
+        assert_eq!(answered_by(&layer, None, "b").await, "c/m");
+        left(&registry, "b", 0);
+        left(&registry, "c", 0);
+        assert_eq!(answered_by(&layer, None, "").await, "a/m", "all are at their end: as listed");
+        left(&registry, "b", 50);
+        assert_eq!(answered_by(&layer, None, "b").await, "a/m", "it is still there");
+        advance(Duration::from_secs(21)).await;
+        assert_eq!(answered_by(&layer, None, "").await, "a/m");
+    }
+
+    #[derive(Debug)]
+    struct Backwards;
+
+    impl Strategy for Backwards {
+        fn order(&self, route: &Route, _: &RequestContext) -> Order {
+            Order::by(route, |place| -(place as f64))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_it_is_with_every_strategy() {
+        let (route, registry) = (route(&["a", "b", "c"]), RateLimitsRegistry::default());
+        let layer = FailoverLayer::new(&route).with_strategy(Backwards).with_rate_limits(&registry);
+        assert_eq!(answered_by(&layer, None, "").await, "c/m");
+        left(&registry, "c", 1);
+        assert_eq!(answered_by(&layer, None, "").await, "b/m");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_lately_missed_what_a_request_allows_is_tried_last_by_such_a_request() {
+        let (route, statistics) = (route(&["slow", "fast"]), Statistics::default());
+        let layer = FailoverLayer::new(&route).with_statistics(&statistics);
+        let most = Some(Duration::from_millis(500));
+        assert_eq!(answered_by(&layer, most, "").await, "slow/m", "nothing is known of it");
+        for _ in 0..20 {
+            assert_eq!(answered_by(&layer, None, "").await, "slow/m");
+        }
+        assert_eq!(answered_by(&layer, most, "").await, "fast/m");
+        assert_eq!(answered_by(&layer, most, "fast").await, "slow/m", "better than nobody");
+        assert_eq!(answered_by(&layer, Some(Duration::from_secs(2)), "").await, "slow/m");
+        advance(Duration::from_secs(301)).await;
+        assert_eq!(answered_by(&layer, most, "").await, "slow/m", "it is forgotten after five minutes");
+    }
+}

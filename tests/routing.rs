@@ -1,0 +1,375 @@
+//! What each strategy does with an hour of requests, in the same made-up worlds: `docs/routing.md` shows what comes out.
+//!
+//! Time is paused and chance is seeded: what a target would do to a request depends on the seed, the request and the target only,
+//! so that strategies are compared on the same luck. `ROUTING_SEED=7 cargo test --test routing -- --nocapture` makes another
+//! world, prints its tables and holds the claims against it, too. `UPDATE_DOCS=1` writes the page's tables anew.
+
+#![allow(clippy::unwrap_used)] // what fails here fails the test
+
+use std::{
+    convert::Infallible,
+    fmt::Write,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body_util::Full;
+use tokio::time::{Instant, sleep, sleep_until};
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
+use tower_failover::{
+    CircuitBreakerLayer, Dialect, FailoverLayer, Price, Provider, RateLimits, RateLimitsRegistry, RequestContext,
+    Requirements, Route, Statistics, Target,
+    circuit_breaker::CircuitRegistry,
+    failover::{Adaptive, Cost, Latency, Weighted},
+};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const PER_SECOND: f64 = 5.0;
+const NAMES: [&str; 3] = ["primary", "second", "third"];
+/// Dollars for a million tokens of input and output, and the median time to the first token.
+const TARGETS: [(f64, f64, f64); 3] = [(2.0, 8.0, 0.5), (2.4, 9.6, 0.55), (3.0, 15.0, 0.8)];
+/// How far the times to the first token are spread: that of 1 of 100 is 2.3 times the median.
+const SPREAD: f64 = 0.35;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum World {
+    Normal,
+    Outage,
+    BrownOut,
+    Quota,
+    PriceChange,
+}
+
+impl World {
+    const ALL: [(World, &'static str, &'static str); 5] = [
+        (World::Normal, "Normal", "All is well."),
+        (World::Outage, "Outage", "From minute 20 to minute 30, the primary answers every request with a 503."),
+        (
+            World::BrownOut,
+            "Brown-out",
+            "From minute 20 to minute 30, the primary takes six times as long, and one request of ten fails after a second.",
+        ),
+        (
+            World::Quota,
+            "Quota exhaustion",
+            "The primary takes 200 requests a minute, of the 300 that come, and says in its headers how many are left; beyond, it \
+             answers with a 429.",
+        ),
+        (World::PriceChange, "Price change", "From minute 30 on, the primary costs three times as much."),
+    ];
+
+    fn is_bad_at(self, elapsed: Duration) -> bool {
+        (1_200..1_800).contains(&elapsed.as_secs()) && matches!(self, World::Outage | World::BrownOut)
+    }
+
+    fn price(self, place: usize, elapsed: Duration) -> Price {
+        let (input, output, _) = TARGETS[place];
+        let factor = if self == World::PriceChange && place == 0 && elapsed >= HOUR / 2 { 3.0 } else { 1.0 };
+        Price::new(input * factor, output * factor).unwrap()
+    }
+
+    fn route(self, elapsed: Duration) -> Route {
+        let target = |(place, name)| {
+            let provider = Provider::new(name, Dialect::OpenAiChat, "http://localhost").unwrap();
+            Target::new(&provider, "m").with_price(self.price(place, elapsed))
+        };
+        Route::new("chat", NAMES.into_iter().enumerate().map(target)).unwrap()
+    }
+}
+
+const STRATEGIES: [&str; 5] = ["ordered", "weighted", "latency", "cost", "adaptive"];
+
+/// What happened to a request.
+#[derive(Clone, Copy)]
+struct Told {
+    at: Duration,
+    took: Duration,
+    by: Option<usize>,
+    cost: f64,
+}
+
+/// One number between 0 and 1 after the other, which depend on these only.
+fn chance(seed: u64, request: u64, place: u64) -> fastrand::Rng {
+    fastrand::Rng::with_seed(seed ^ (request * 8 + place + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// A draw around 1, whose logarithm is spread normally.
+fn spread(random: &mut fastrand::Rng, by: f64) -> f64 {
+    let (radius, angle) = (-2.0 * (1.0 - random.f64()).ln(), std::f64::consts::TAU * random.f64());
+    (by * radius.sqrt() * angle.cos()).exp()
+}
+
+/// The primary's window of 200 requests a minute.
+#[derive(Default)]
+struct Quota {
+    minute: AtomicU64,
+    used: AtomicU64,
+}
+
+impl Quota {
+    /// Takes one and says what is left, and for how many seconds; `None` when there is none.
+    fn take(&self, elapsed: Duration) -> (Option<u64>, u64) {
+        let minute = elapsed.as_secs() / 60;
+        if self.minute.swap(minute, Ordering::Relaxed) != minute {
+            self.used.store(0, Ordering::Relaxed);
+        }
+        let left = 200_u64.checked_sub(self.used.fetch_add(1, Ordering::Relaxed) + 1);
+        (left, 60 - elapsed.as_secs() % 60)
+    }
+}
+
+struct Simulation {
+    world: World,
+    seed: u64,
+    start: Instant,
+    quota: Quota,
+    limits: RateLimitsRegistry,
+}
+
+impl Simulation {
+    /// What a target does with a request: after how long, and with what status.
+    fn fate(&self, request: u64, place: usize) -> (Duration, u16) {
+        let mut random = chance(self.seed, request, place as u64);
+        let mut seconds = TARGETS[place].2 * spread(&mut random, SPREAD);
+        if place == 0 {
+            let elapsed = self.start.elapsed();
+            match self.world {
+                World::Outage if self.world.is_bad_at(elapsed) => return (Duration::from_millis(50), 503),
+                World::BrownOut if self.world.is_bad_at(elapsed) => {
+                    if random.f64() < 0.1 {
+                        return (Duration::from_secs(1), 503);
+                    }
+                    seconds *= 6.0;
+                }
+                World::Quota => {
+                    let (left, resets) = self.quota.take(elapsed);
+                    let mut headers = HeaderMap::new();
+                    headers.insert("x-ratelimit-limit-requests", 200.into());
+                    headers.insert("x-ratelimit-remaining-requests", left.unwrap_or(0).into());
+                    headers.insert("x-ratelimit-reset-requests", format!("{resets}s").parse().unwrap());
+                    self.limits.record(NAMES[0], RateLimits::from_headers(&headers).unwrap());
+                    if left.is_none() {
+                        return (Duration::from_millis(50), 429);
+                    }
+                }
+                _ => {}
+            }
+        }
+        (Duration::from_secs_f64(seconds), 200)
+    }
+}
+
+/// An hour of requests.
+fn simulate(world: World, strategy: &'static str, seed: u64) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let told = runtime.block_on(async move {
+        let simulation = Arc::new(Simulation {
+            world,
+            seed,
+            start: Instant::now(),
+            quota: Quota::default(),
+            limits: RateLimitsRegistry::default(),
+        });
+        let start = simulation.start;
+        let (statistics, circuits) = (Statistics::default(), CircuitRegistry::default());
+        let stack = |route: &Route| {
+            let layer = FailoverLayer::new(route).with_statistics(&statistics).with_rate_limits(&simulation.limits);
+            let layer = match strategy {
+                "weighted" => layer.with_strategy(Weighted::new(route)),
+                "latency" => layer.with_strategy(Latency::new(route, &statistics).with_seed(seed)),
+                "cost" => layer.with_strategy(Cost::new(route, &statistics)),
+                "adaptive" => layer.with_strategy(Adaptive::new(route, &statistics)),
+                _ => layer,
+            };
+            let simulation = simulation.clone();
+            let targets = service_fn(move |request: Request<Full<Bytes>>| {
+                let number = request.extensions().get::<Number>().unwrap().0;
+                let context = RequestContext::of(request.extensions()).unwrap();
+                let (after, status) = simulation.fate(number, place(context.target().unwrap()));
+                async move {
+                    sleep(after).await;
+                    let answer = Response::builder().status(status);
+                    Ok::<_, Infallible>(answer.body(Full::<Bytes>::default()).unwrap())
+                }
+            });
+            let circuits = CircuitBreakerLayer::new(circuits.clone());
+            ServiceBuilder::new().layer(layer).layer(circuits).service(targets)
+        };
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let mut service = stack(&world.route(Duration::ZERO));
+        let (mut arrivals, mut at, mut reloaded) = (fastrand::Rng::with_seed(seed), Duration::ZERO, false);
+        let mut running = tokio::task::JoinSet::new();
+        for number in 0.. {
+            at += Duration::from_secs_f64(-(1.0 - arrivals.f64()).ln() / PER_SECOND);
+            if at >= HOUR {
+                break;
+            }
+            sleep_until(start + at).await;
+            if at >= HOUR / 2 && !std::mem::replace(&mut reloaded, true) && world == World::PriceChange {
+                // As when the configuration is loaded anew: what was learnt stays.
+                service = stack(&world.route(at));
+            }
+            let mut random = chance(seed, number, 7);
+            let input = (1_000.0 * spread(&mut random, 0.8)) as u64;
+            let output = (300.0 * spread(&mut random, 0.5)) as u64;
+            let needs =
+                Requirements { input_tokens: input, max_output_tokens: Some(output), ..Requirements::default() };
+            let context = RequestContext::new().with_requirements(needs);
+            let mut request = Request::new(Full::<Bytes>::default());
+            request.extensions_mut().insert(context.clone());
+            request.extensions_mut().insert(Number(number));
+            let (call, told) = (service.clone().oneshot(request), told.clone());
+            running.spawn(async move {
+                let answered = call.await.unwrap().status() == 200;
+                let by = context.attempts().answered().filter(|_| answered);
+                let by = by.map(|it| place(it.target().unwrap()));
+                let mut usage = tower_failover::Usage::default();
+                (usage.input, usage.output) = (input, output);
+                let cost = by.map_or(0.0, |place| world.price(place, at).cost(&usage).usd());
+                told.lock().unwrap().push(Told { at, took: start.elapsed() - at, by, cost });
+            });
+            while running.try_join_next().is_some() {}
+        }
+        while running.join_next().await.is_some() {}
+        drop(service);
+        std::mem::take(&mut *told.lock().unwrap())
+    });
+    Outcome::of(told)
+}
+
+fn place(target: &Target) -> usize {
+    NAMES.iter().position(|name| *name == target.provider().unwrap().name()).unwrap()
+}
+
+#[derive(Clone, Copy)]
+struct Number(u64);
+
+struct Outcome {
+    /// Of all requests, those that each target answered.
+    shares: [f64; 3],
+    failed: usize,
+    p50: Duration,
+    p99: Duration,
+    /// Of a thousand requests.
+    cost: f64,
+    /// How often another target than before answered most of ten seconds' requests.
+    flaps: usize,
+    /// The primary's share in each two minutes.
+    primary: Vec<f64>,
+}
+
+impl Outcome {
+    fn of(told: Vec<Told>) -> Self {
+        let all = told.len() as f64;
+        let mut took: Vec<_> = told.iter().map(|it| it.took).collect();
+        took.sort_unstable();
+        let quantile = |share: f64| took[((took.len() as f64 * share).ceil() as usize).max(1) - 1];
+        let within = |it: &&Told, seconds: u64, turn: u64| it.at.as_secs() / seconds == turn;
+        let leads = (0..HOUR.as_secs() / 10).map(|turn| {
+            let mut counts = [0; 3];
+            told.iter().filter(|it| within(it, 10, turn)).filter_map(|it| it.by).for_each(|by| counts[by] += 1);
+            (0..3).max_by_key(|place| (counts[*place], 3 - place)).unwrap()
+        });
+        let leads: Vec<_> = leads.collect();
+        let primary = (0..HOUR.as_secs() / 120).map(|turn| {
+            let these: Vec<_> = told.iter().filter(|it| within(it, 120, turn)).collect();
+            these.iter().filter(|it| it.by == Some(0)).count() as f64 / these.len().max(1) as f64
+        });
+        Outcome {
+            shares: [0, 1, 2].map(|place| told.iter().filter(|it| it.by == Some(place)).count() as f64 / all),
+            failed: told.iter().filter(|it| it.by.is_none()).count(),
+            p50: quantile(0.5),
+            p99: quantile(0.99),
+            cost: told.iter().map(|it| it.cost).sum::<f64>() / all * 1_000.0,
+            flaps: leads.windows(2).filter(|pair| pair[0] != pair[1]).count(),
+            primary: primary.collect(),
+        }
+    }
+
+    fn row(&self, strategy: &str) -> String {
+        const BARS: [char; 9] = ['·', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+        let bars: String = self.primary.iter().map(|share| BARS[(share * 8.0).round() as usize]).collect();
+        let [a, b, c] = self.shares.map(|share| (share * 100.0).round());
+        let (p50, p99) = (self.p50.as_secs_f64(), self.p99.as_secs_f64());
+        let Outcome { failed, cost, flaps, .. } = self;
+        format!(
+            "| `{strategy}` | {a} / {b} / {c} % | {p50:.2} s | {p99:.2} s | ${cost:.2} | {flaps} | {failed} | `{bars}` |"
+        )
+    }
+}
+
+fn tables(seed: u64) -> String {
+    let mut page = String::new();
+    for (world, name, about) in World::ALL {
+        let heads = "| strategy | share of primary / second / third | p50 | p99 | 1,000 requests | flaps | failed | the primary's share, each 2 minutes |";
+        let _ = write!(page, "\n### {name}\n\n{about}\n\n{heads}\n| --- | --- | --- | --- | --- | --- | --- | --- |\n");
+        for strategy in STRATEGIES {
+            let _ = writeln!(page, "{}", simulate(world, strategy, seed).row(strategy));
+        }
+    }
+    page
+}
+
+fn unseen_seed() -> Option<u64> {
+    std::env::var("ROUTING_SEED").ok().map(|seed| seed.parse().unwrap())
+}
+
+/// The seed of the page's tables.
+const SHOWN: u64 = 1;
+
+#[test]
+fn the_page_shows_what_comes_out() {
+    const BEGIN: &str = "<!-- generated by tests/routing.rs -->\n";
+    const END: &str = "\n<!-- end of what is generated -->";
+    if let Some(seed) = unseen_seed() {
+        println!("{}", tables(seed));
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/routing.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let (before, rest) = page.split_once(BEGIN).unwrap();
+    let (shown, after) = rest.split_once(END).unwrap();
+    let tables = tables(SHOWN);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, format!("{before}{BEGIN}{tables}{END}{after}")).unwrap();
+    } else {
+        assert_eq!(shown, tables, "UPDATE_DOCS=1 cargo test --test routing writes it anew");
+    }
+}
+
+#[test]
+fn in_a_brown_out_adaptive_has_the_better_p99_at_five_percent_more_cost_at_most_and_flaps_twice_at_most() {
+    let seeds: Vec<u64> = (1..=3).chain((0..20).map(|seed| 1_000 + 7_919 * seed)).chain(unseen_seed()).collect();
+    let check = |seed: &u64| {
+        let (ordered, adaptive) =
+            (simulate(World::BrownOut, "ordered", *seed), simulate(World::BrownOut, "adaptive", *seed));
+        println!("seed {seed}:\n{}\n{}", ordered.row("ordered"), adaptive.row("adaptive"));
+        assert!(adaptive.p99 < ordered.p99 / 2, "seed {seed}: {:?} and {:?}", adaptive.p99, ordered.p99);
+        assert!(adaptive.cost <= ordered.cost * 1.05, "seed {seed}: {} and {}", adaptive.cost, ordered.cost);
+        assert!(adaptive.flaps <= 2 && adaptive.failed == 0, "seed {seed}: {} flaps", adaptive.flaps);
+    };
+    let (some, others) = seeds.split_at(seeds.len() / 2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| some.iter().for_each(check));
+        scope.spawn(|| others.iter().for_each(check));
+    });
+}
+
+#[test]
+fn a_quota_that_is_told_of_is_not_run_into() {
+    let told = simulate(World::Quota, "ordered", SHOWN);
+    assert_eq!(told.failed, 0);
+    // 190 of 200 are taken before the others come first, of 300.
+    assert!((0.58..0.66).contains(&told.shares[0]), "{:?}", told.shares);
+}
+
+#[test]
+fn the_cheapest_leads_when_prices_change() {
+    let told = simulate(World::PriceChange, "cost", SHOWN);
+    assert!(told.primary[..14].iter().all(|share| *share == 1.0), "{:?}", told.primary);
+    assert!(told.primary[16..].iter().all(|share| *share == 0.0), "{:?}", told.primary);
+}
