@@ -20,7 +20,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::Full;
 use tokio::time::{Instant, sleep, sleep_until};
-use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
+use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_failover::{
     CircuitBreakerLayer, Dialect, FailoverLayer, Price, Provider, RateLimits, RateLimitsRegistry, RequestContext,
     Requirements, Route, Statistics, Target,
@@ -269,17 +269,17 @@ impl Outcome {
         let mut took: Vec<_> = told.iter().map(|it| it.took).collect();
         took.sort_unstable();
         let quantile = |share: f64| took[((took.len() as f64 * share).ceil() as usize).max(1) - 1];
-        let within = |it: &&Told, seconds: u64, turn: u64| it.at.as_secs() / seconds == turn;
-        let leads = (0..HOUR.as_secs() / 10).map(|turn| {
-            let mut counts = [0; 3];
-            told.iter().filter(|it| within(it, 10, turn)).filter_map(|it| it.by).for_each(|by| counts[by] += 1);
-            (0..3).max_by_key(|place| (counts[*place], 3 - place)).unwrap()
-        });
+        let mut tens = vec![[0_usize; 3]; (HOUR.as_secs() / 10) as usize];
+        let mut minutes = vec![(0.0, 0.0); (HOUR.as_secs() / 120) as usize];
+        for it in &told {
+            let of_two_minutes = &mut minutes[(it.at.as_secs() / 120) as usize];
+            of_two_minutes.0 += if it.by == Some(0) { 1.0 } else { 0.0 };
+            of_two_minutes.1 += 1.0;
+            it.by.into_iter().for_each(|by| tens[(it.at.as_secs() / 10) as usize][by] += 1);
+        }
+        let leads = tens.iter().map(|counts| (0..3).max_by_key(|place| (counts[*place], 3 - place)).unwrap());
         let leads: Vec<_> = leads.collect();
-        let primary = (0..HOUR.as_secs() / 120).map(|turn| {
-            let these: Vec<_> = told.iter().filter(|it| within(it, 120, turn)).collect();
-            these.iter().filter(|it| it.by == Some(0)).count() as f64 / these.len().max(1) as f64
-        });
+        let primary = minutes.iter().map(|(primary, all)| primary / f64::max(*all, 1.0));
         Outcome {
             shares: [0, 1, 2].map(|place| told.iter().filter(|it| it.by == Some(place)).count() as f64 / all),
             failed: told.iter().filter(|it| it.by.is_none()).count(),

@@ -168,8 +168,12 @@ impl Adaptive {
         let others = (0..self.pulses.len()).filter(|place| *place != lead);
         let others = others
             .filter(|place| self.health(*place, now, ENOUGH_TO_RETURN).is_none_or(|health| health >= self.threshold));
-        let scored = others.filter_map(|place| Some((place, scores.of(place)?)));
-        let (best, score) = scored.reduce(|best, next| if next.1 > best.1 { next } else { best })?;
+        let scored = others.filter_map(|place| Some((place, scores.of(place)?, scores.knows(place))));
+        // Of about equals, the one that is listed first; and hope is no match for knowledge.
+        let (best, score, _) = scored.reduce(|best, next| {
+            let is_better = next.1 > best.1 * BETTER && (next.2 || !best.2);
+            if is_better { next } else { best }
+        })?;
         (score > scores.of_lead()? * BETTER).then_some(best)
     }
 
@@ -317,7 +321,13 @@ impl<'a> Scores<'a> {
 
     fn of(&self, place: usize) -> Option<f32> {
         let lately = self.strategy.pulses.get(place)?.minute(self.now);
-        self.score(place, lately.success_rate(), lately.latency(self.streaming))
+        // Of a few answers, a slow one says little.
+        let latency = lately.latency(self.streaming).filter(|_| lately.answers(self.streaming) >= ENOUGH_TO_RETURN);
+        self.score(place, lately.success_rate(), latency)
+    }
+
+    fn knows(&self, place: usize) -> bool {
+        self.strategy.pulses.get(place).is_some_and(|pulse| pulse.usual(self.streaming).is_some())
     }
 
     /// What it does now, and not on average over better times.
@@ -439,6 +449,19 @@ mod tests {
             play.go_on(120, WELL).await;
         }
         assert!(play.changes <= 8, "{} in an hour", play.changes);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hope_for_one_that_was_never_asked_is_no_match_for_what_is_known_of_another() {
+        let mut play = Play::new();
+        play.go_on(300, WELL).await;
+        // The second has answered a few that the primary failed, and slowly, by chance.
+        for millis in [900, 500, 1_200] {
+            let call = play.statistics.recorder(&play.route).call(1, false).unwrap();
+            call.ended(&Outcome::Answered, true, Instant::now(), Duration::from_millis(millis));
+        }
+        let firsts = play.go_on(60, SLOW).await;
+        assert!(firsts[1] > 200 && firsts[2] == 0, "{firsts:?}");
     }
 
     #[tokio::test(start_paused = true)]
