@@ -28,6 +28,7 @@ use tower_resilience::{bulkhead, circuitbreaker, fallback, retry, timelimiter};
 use crate::{
     listening,
     measure::{Run, Runnable},
+    selection,
     upstream::{Request, Response, Streaming, Template, Upstream, restricted_target, targets},
 };
 
@@ -103,7 +104,7 @@ pub(crate) fn all() -> Vec<Case> {
     let bare = case(BARE, tower::layer::util::Identity::new());
     let with_context = addressed(ADDRESSED, tower::layer::util::Identity::new());
     let stream = streamed(STREAM, tower::layer::util::Identity::new());
-    let own = own.into_iter().chain(listening::cases());
+    let own = own.into_iter().chain(listening::cases()).chain(selection::cases());
     [bare, with_context, stream].into_iter().chain(own).chain(towers).chain(resilience).collect()
 }
 

@@ -35,6 +35,7 @@ mod cases;
 mod listening;
 mod measure;
 mod report;
+mod selection;
 mod upstream;
 
 use self::cases::Case;

@@ -5,6 +5,7 @@ use crate::{
     cases::{BARE, CIRCUIT_BREAKER, Case, FIVE_LAYERS, RETRY, STACK, TIMEOUT, TOWER_RETRY, TOWER_TIMEOUT},
     listening,
     measure::Measured,
+    selection,
 };
 
 pub(crate) fn print(cases: &[Case], measured: &[Measured], options: &Options) {
@@ -30,6 +31,7 @@ impl Report<'_> {
         self.print_setting();
         self.print_table();
         self.print_bars();
+        self.print_selection();
         self.print_telemetry();
     }
 
@@ -90,6 +92,14 @@ impl Report<'_> {
             let Some(added) = self.added(name) else { continue };
             verdict(name, added.time[0], nanoseconds, "ns");
             verdict(name, added.allocations, allocations, "allocations");
+        }
+    }
+
+    fn print_selection(&self) {
+        for name in selection::NAMES {
+            let Some(at) = self.cases.iter().position(|case| case.name == name) else { continue };
+            // All of it, and not only what it takes more than the order of the route.
+            verdict(name, median(self.measured[at].times.clone()), 300.0, "ns");
         }
     }
 

@@ -15,6 +15,8 @@ pub struct Policy {
     pub failover_on: FaultKinds,
     /// Whether, when every circuit is open, the target that recovers soonest is tried all the same.
     pub last_resort: bool,
+    /// Whether a fallback is given the requests of another little by little.
+    pub ramp: bool,
     /// When a stream is let through to the client.
     pub commit: Commit,
     /// Whether streams are asked for their usage that would tell none.
@@ -39,6 +41,7 @@ impl Default for Policy {
             choice: Choice::default(),
             failover_on: FaultKind::ALL.iter().copied().filter(moves_on).collect(),
             last_resort: true,
+            ramp: false,
             commit: Commit::FirstOutput,
             meter_streams: false,
             stream_recovery: StreamRecovery::default(),
@@ -56,6 +59,7 @@ impl Policy {
             choice: Choice::read(table, base.choice),
             failover_on: read_kinds(table).unwrap_or(base.failover_on),
             last_resort: table.take_bool("last_resort").unwrap_or(base.last_resort),
+            ramp: table.take_bool("ramp").unwrap_or(base.ramp),
             commit: read_commit(table).unwrap_or(base.commit),
             meter_streams: table.take_bool("meter_streams").unwrap_or(base.meter_streams),
             stream_recovery: StreamRecovery::read(table).unwrap_or(base.stream_recovery),

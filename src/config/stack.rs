@@ -89,7 +89,7 @@ impl RouteConfig {
     /// The layers that serve the route, to be put around an HTTP client. `max_body` is [`Config::max_body`].
     #[must_use]
     pub fn stack(&self, shared: &Shared, max_body: usize) -> FailoverStack {
-        let Policy { choice, failover_on, last_resort, commit, meter_streams, timeout, retry, .. } = &self.policy;
+        let Policy { choice, failover_on, last_resort, ramp, commit, meter_streams, timeout, retry, .. } = &self.policy;
         // The first that is seen of a stream that is committed when complete is all of it.
         let first_output = match commit {
             Commit::Complete => timeout.response,
@@ -104,6 +104,7 @@ impl RouteConfig {
         let failover = FailoverLayer::new(&self.route)
             .with_failover_on(*failover_on)
             .with_last_resort(*last_resort)
+            .with_ramp(*ramp)
             .with_total(timeout.total)
             .with_max_body(max_body)
             .with_statistics(&shared.statistics)

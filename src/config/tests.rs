@@ -102,6 +102,7 @@ fn what_is_left_out_is_as_designed() {
     let policy = Policy {
         choice: Choice::default(),
         failover_on: moves_on.split_whitespace().map(|name| FaultKind::from_name(name).unwrap()).collect(),
+        ramp: false,
         last_resort: true,
         commit: Commit::FirstOutput,
         meter_streams: false,

@@ -269,9 +269,10 @@ where
     fn hedge(&mut self, policy: &Policy) -> Option<Next> {
         // Asked once: what is refused now is not asked for again with every poll.
         let (_, slow) = self.latest.take()?;
-        let next = self.walk.peek().filter(|_| policy.hedge.as_ref().is_some_and(Hedge::withdraw))?;
+        self.walk.peek().filter(|_| policy.hedge.as_ref().is_some_and(Hedge::withdraw))?;
+        let next = self.walk.next()?;
         policy.tell_hedged(self.walk.context(), slow, next);
-        self.walk.next()
+        Some(next)
     }
 
     /// Gives up on all that are tried.

@@ -21,6 +21,7 @@ pub(super) struct Policy {
     pub(super) route: Route,
     pub(super) failover_on: FaultKinds,
     pub(super) last_resort: bool,
+    pub(super) ramp: bool,
     pub(super) total: Duration,
     pub(super) max_body: usize,
     /// `None`: as the route lists them.
@@ -42,6 +43,7 @@ impl FailoverLayer {
             route: route.clone(),
             failover_on: FaultKind::ALL.iter().copied().filter(fails_over).collect(),
             last_resort: true,
+            ramp: false,
             total: Duration::from_secs(600),
             max_body: 32 << 20,
             strategy: None,
@@ -67,6 +69,15 @@ impl<C> FailoverLayer<C> {
     #[must_use]
     pub fn with_last_resort(mut self, last_resort: bool) -> Self {
         Arc::make_mut(&mut self.policy).last_resort = last_resort;
+        self
+    }
+
+    /// Whether a fallback that suddenly gets the requests of another is given them little by little: in each five seconds twice
+    /// as many calls as in the five before, or ten. What is beyond goes to the targets behind it, and to it all the same when
+    /// those fail or there are none: no request is refused for it. Needs [statistics](Self::with_statistics). Default: no.
+    #[must_use]
+    pub fn with_ramp(mut self, ramp: bool) -> Self {
+        Arc::make_mut(&mut self.policy).ramp = ramp;
         self
     }
 

@@ -18,6 +18,8 @@ pub(super) struct Walk {
     order: Order,
     /// How many of them were tried or passed over.
     rank: usize,
+    /// How many were moved to its end because they are ramped.
+    spared: usize,
     /// Those that are not to be tried: they are passed over.
     context: RequestContext,
     /// A context window that was too small: only larger ones are worth a try.
@@ -70,6 +72,7 @@ impl Walk {
             client_dialect: context.dialect(),
             order,
             rank: 0,
+            spared: 0,
             context,
             too_small: None,
             failure: None,
@@ -91,9 +94,29 @@ impl Walk {
 
     /// The next target that was not tried yet; `None` when all were.
     pub(super) fn next(&mut self) -> Option<Next> {
+        if self.policy.ramp {
+            self.spare_the_next();
+        }
         let next = self.peek()?;
         self.rank = next.rank + 1;
+        if let Some(statistics) = self.policy.statistics.as_ref().filter(|_| self.policy.ramp) {
+            statistics.ramp(next.index);
+        }
         Some(next)
+    }
+
+    /// Moves those to the end that would get more requests of others than they are ramped to.
+    fn spare_the_next(&mut self) {
+        let Some(statistics) = &self.policy.statistics else { return };
+        // The one that a request is meant for gets it, and so does the last one that is left.
+        while self.rank > 0 && self.rank + self.spared + 1 < self.order.len() {
+            let Some(next) = self.peek().filter(|next| !statistics.has_room(next.index)) else { return };
+            if next.rank + self.spared + 1 >= self.order.len() {
+                return;
+            }
+            self.order = self.order.clone().with_last(|place| place == next.index);
+            self.spared += 1;
+        }
     }
 
     /// The same, without taking it.

@@ -16,6 +16,7 @@
 //! ```
 
 mod pulse;
+mod ramp;
 mod record;
 mod slices;
 

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::{
     LastFault, Quantiles, Tally, TargetStatistics,
     pulse::Recent,
+    ramp::Ramp,
     slices::{SLICE, Slices, sum},
 };
 use crate::{CircuitAdvice, Fault, FaultKind, Outcome, RouteStatistics, TargetId, Usage, latency::LatencyWindow};
@@ -46,6 +47,7 @@ pub(super) struct TargetRecord {
     first_tokens: LatencyWindow,
     responses: LatencyWindow,
     recent: Recent,
+    ramp: Ramp,
     in_flight: AtomicU64,
     requests: AtomicU64,
     failures: AtomicU64,
@@ -162,6 +164,16 @@ impl Recorder {
         let target = self.0.targets.get(place)?;
         target.in_flight.fetch_add(1, Ordering::Relaxed);
         Some(Call { records: self.0.clone(), place, streaming, left: AtomicBool::new(false) })
+    }
+
+    /// Counts towards how fast the target's traffic grows.
+    pub(crate) fn ramp(&self, place: usize) {
+        self.0.targets.get(place).into_iter().for_each(|target| target.ramp.count(Instant::now()));
+    }
+
+    /// Whether the target may be given a call that was meant for another.
+    pub(crate) fn has_room(&self, place: usize) -> bool {
+        self.0.targets.get(place).is_none_or(|target| target.ramp.has_room(Instant::now()))
     }
 
     /// A request was answered; or `continued`: the rest of an answer that had broken off.

@@ -263,6 +263,12 @@ static POLICY: &[Key] = &[
         "What becomes of a stream that breaks off: an explicit error, or another target completes it.",
     ),
     key(
+        "ramp",
+        Kind::Flag,
+        Default("false"),
+        "Whether a fallback that suddenly gets another target's requests is given them little by little, where there are others.",
+    ),
+    key(
         "last_resort",
         Kind::Flag,
         Default("true"),
