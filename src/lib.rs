@@ -92,6 +92,7 @@ pub mod gateway;
 mod guard;
 mod keyed;
 mod latency;
+mod models;
 pub mod observer;
 mod outline;
 mod price;
@@ -133,6 +134,7 @@ pub use fault::{CircuitAdvice, FailoverAdvice, Fault, FaultKind, FaultKinds, Fau
 pub use fault_injection::FaultInjectionLayer;
 pub use feature::{Feature, Features};
 pub use guard::Guarded;
+pub use models::{KnownModel, known_models};
 pub use observer::{CircuitState, Event, Observer};
 pub use outline::RequestOutline;
 pub use price::{Cost, InvalidPrice, Price};

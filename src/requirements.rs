@@ -113,7 +113,7 @@ impl Capabilities {
         Self::default()
     }
 
-    /// The most tokens that input and output may have together.
+    /// The most tokens that input and output may have together or, of a model that bounds its input by itself, the input.
     #[must_use]
     pub fn with_context_window(mut self, tokens: u64) -> Self {
         self.context_window = Some(tokens);
@@ -131,6 +131,13 @@ impl Capabilities {
     #[must_use]
     pub fn without(mut self, ability: Ability) -> Self {
         self.lacks.insert(ability);
+        self
+    }
+
+    /// Says that the ability is there, though it was said to be missing.
+    #[must_use]
+    pub fn with(mut self, ability: Ability) -> Self {
+        self.lacks.0 &= !(1 << ability as u16);
         self
     }
 

@@ -85,7 +85,7 @@ impl RouteReader<'_> {
         let provider_name = table.take_required("provider");
         let model = table.take("model");
         let tags = table.take_strings("tags").unwrap_or_default();
-        let capabilities = read_capabilities(&mut table);
+        let capabilities = table.take_table("capabilities").map(CapabilityChanges::read);
         let entry = provider_name.and_then(|value| {
             let name = value.string()?;
             match self.providers.get(name) {
@@ -116,7 +116,16 @@ impl RouteReader<'_> {
         if *self.breakers.entry(id.to_owned()).or_insert(breaker) != breaker {
             spot.report(format_args!("the target {id} has another `breaker` in another route, and only one circuit"));
         }
-        let target = target.with_capabilities(capabilities).with_tags(tags).with_weight(weight.unwrap_or(1));
+        // What is known of the model, and then what the file says.
+        let target = target.with_known_capabilities().with_known_price();
+        let target = match capabilities {
+            Some(changes) => {
+                let changed = changes.apply(target.capabilities().clone());
+                target.with_capabilities(changed)
+            }
+            None => target,
+        };
+        let target = target.with_tags(tags).with_weight(weight.unwrap_or(1));
         Some(match price {
             Some(price) => target.with_price(price),
             None => target,
@@ -132,23 +141,42 @@ fn read_model<'v>(value: &'v Value<'_>) -> Option<&'v str> {
     }
 }
 
-fn read_capabilities(parent: &mut Table<'_>) -> Capabilities {
-    let mut capabilities = Capabilities::new();
-    let Some(mut table) = parent.take_table("capabilities") else { return capabilities };
-    if let Some(tokens) = table.take_u64("context_window") {
-        capabilities = capabilities.with_context_window(tokens);
+/// What the file says that a target can do; the rest is as it is known.
+struct CapabilityChanges {
+    context_window: Option<u64>,
+    max_output_tokens: Option<u64>,
+    abilities: Vec<(Ability, bool)>,
+    languages: Option<Vec<Box<str>>>,
+}
+
+impl CapabilityChanges {
+    fn read(mut table: Table<'_>) -> Self {
+        let changes = CapabilityChanges {
+            context_window: table.take_u64("context_window"),
+            max_output_tokens: table.take_u64("max_output_tokens"),
+            abilities: Ability::ALL
+                .iter()
+                .filter_map(|ability| Some((*ability, table.take_bool(ability.name())?)))
+                .collect(),
+            languages: table.take_strings("languages"),
+        };
+        table.finish();
+        changes
     }
-    if let Some(tokens) = table.take_u64("max_output_tokens") {
-        capabilities = capabilities.with_max_output_tokens(tokens);
-    }
-    for ability in Ability::ALL {
-        if table.take_bool(ability.name()) == Some(false) {
-            capabilities = capabilities.without(*ability);
+
+    fn apply(self, mut capabilities: Capabilities) -> Capabilities {
+        if let Some(tokens) = self.context_window {
+            capabilities = capabilities.with_context_window(tokens);
+        }
+        if let Some(tokens) = self.max_output_tokens {
+            capabilities = capabilities.with_max_output_tokens(tokens);
+        }
+        for (ability, offered) in self.abilities {
+            capabilities = if offered { capabilities.with(ability) } else { capabilities.without(ability) };
+        }
+        match self.languages {
+            Some(languages) => capabilities.with_languages(languages),
+            None => capabilities,
         }
     }
-    if let Some(languages) = table.take_strings("languages") {
-        capabilities = capabilities.with_languages(languages);
-    }
-    table.finish();
-    capabilities
 }

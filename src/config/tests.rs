@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::*;
-use crate::{FaultKind, FaultKinds, provider::Commit};
+use crate::{Ability, FaultKind, FaultKinds, provider::Commit};
 
 /// A file in which everything that exists is used. All of its secrets contain "secret".
 const FULL: &str = r#"
@@ -338,6 +338,32 @@ fn a_route_commits_and_meters_as_the_defaults_say_or_as_it_says_itself() {
         of("commit = 'complete'\nmeter_streams = true", "commit = 'first_output'\nmeter_streams = false"),
         (Commit::FirstOutput, false)
     );
+}
+
+#[test]
+fn what_is_known_of_a_model_gives_way_to_what_the_file_says_key_by_key() {
+    let target = |rest: &str| {
+        let config = read(&minimal("").replace("'p'}", &format!("'p', model = 'gpt-4o-2024-08-06'{rest} }}"))).unwrap();
+        config.routes.find("any").unwrap().route.targets()[0].clone()
+    };
+    let known = target("");
+    assert_eq!(
+        (known.capabilities().context_window(), known.capabilities().max_output_tokens()),
+        (Some(128_000), Some(16_384))
+    );
+    assert!(!known.capabilities().offers(Ability::Reasoning) && known.capabilities().offers(Ability::Tools));
+    assert_eq!(known.price().map(|price| price.output()), Some(10.0));
+    let said = target(
+        ", capabilities = { context_window = 64000, reasoning = true, tools = false }, price = { input = 1, output = 2 }",
+    );
+    assert_eq!(
+        (said.capabilities().context_window(), said.capabilities().max_output_tokens()),
+        (Some(64_000), Some(16_384))
+    );
+    assert!(said.capabilities().offers(Ability::Reasoning) && !said.capabilities().offers(Ability::Tools));
+    assert!(!said.capabilities().offers(Ability::AudioInput), "of that nothing was said");
+    let price = *said.price().unwrap();
+    assert_eq!((price.input(), price.cached_input()), (1.0, 1.0), "a price is one whole");
 }
 
 #[test]

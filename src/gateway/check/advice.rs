@@ -160,8 +160,12 @@ impl<'a> Found<'a> {
     fn of_models(&mut self) {
         for target in self.targets() {
             if target.model().is_some() && target.capabilities().is_unrestricted() {
+                let why = match target.known_model() {
+                    Some(known) if known.moves() => "its name may stand for another model tomorrow",
+                    _ => "it is not in the table of known models",
+                };
                 let message = format!(
-                    "nothing is said of what {} can do (`capabilities`): it is taken as capable of everything",
+                    "nothing is said of what {} can do (`capabilities`), and {why}: it is taken as capable of everything",
                     target.id(),
                 );
                 self.say(AdviceKind::UnknownModel, Some(target), message);
