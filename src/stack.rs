@@ -114,6 +114,12 @@ impl FailoverStack {
         self
     }
 
+    /// The places of the route's targets, in the order in which that request tries them.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn order(&self, request: &crate::RequestContext) -> Vec<usize> {
+        self.failover.order(request)
+    }
+
     /// Replaces the provider layer.
     #[must_use]
     pub fn with_provider(mut self, provider: ProviderLayer) -> Self {

@@ -108,7 +108,7 @@ targets = [{ provider = "openai" }, { provider = "anthropic" }]
 #[tokio::test]
 async fn the_help_shows_commands_that_can_be_given() {
     let folder = Folder::new();
-    for arguments in [&["--help"][..], &["check", "--help"], &["drill", "--help"]] {
+    for arguments in [&["--help"][..], &["check", "--help"], &["drill", "--help"], &["explain", "--help"]] {
         let (code, help, _) = run(&folder, arguments).await;
         assert_eq!(code, 0);
         assert!(help.contains("Examples:") && help.contains("Exit codes:"), "{arguments:?}: {help}");
@@ -140,7 +140,7 @@ async fn every_shell_gets_completions_that_know_each_command() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let (code, script, _) = run(&folder, &["completions", shell]).await;
         assert_eq!(code, 0);
-        for word in ["serve", "check", "drill", "completions", "online", "every"] {
+        for word in ["serve", "check", "drill", "explain", "completions", "online", "every"] {
             assert!(script.contains(word), "{shell} does not know {word}");
         }
     }
@@ -148,6 +148,77 @@ async fn every_shell_gets_completions_that_know_each_command() {
     let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
     bash.stdin.take().unwrap().write_all(script.as_bytes()).await.unwrap();
     assert!(bash.wait().await.unwrap().success(), "bash cannot read it");
+}
+
+// --- explain
+
+const ASKED: &str = r#"{"model": "chat", "max_tokens": 20000, "seed": 1,
+    "messages": [{"role": "user", "content": [
+        {"type": "text", "text": "What is this?"},
+        {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    ]}]}"#;
+
+#[tokio::test]
+async fn a_request_is_explained_target_by_target_and_nobody_is_asked() {
+    let providers = providers().await;
+    let three = r#"targets = [
+        { provider = "openai", model = "gpt-4o-2024-08-06" },
+        { provider = "openai", model = "our-deployment", capabilities = { image_input = false } },
+        { provider = "anthropic", model = "claude-sonnet-4-5", tags = ["eu"] },
+    ]"#;
+    let one = r#"targets = [{ provider = "openai", model = "gpt-4o" }, { provider = "anthropic", model = "claude-sonnet-4-5" }]"#;
+    let folder = Folder::new().with(&addressed(&CONFIG.replace(one, three), &providers));
+    std::fs::write(folder.0.join("request.json"), ASKED).unwrap();
+    let explain = ["explain", "request.json", "--config", "gateway.toml"];
+    let (code, out, err) = run(&folder, &explain).await;
+    assert_eq!(code, 0, "{err}");
+    for said in [
+        "Request: openai-chat (guessed), model \"chat\"",
+        "at most 20,000 of output, image_input",
+        "lacks max_output_tokens (20000 asked for, 16384 offered)",
+        "lacks image_input",
+        "translated to anthropic-messages; not told: seed",
+        "1 of 3 targets would be asked",
+    ] {
+        assert!(out.contains(said), "{said:?} is not in: {out}");
+    }
+    let (code, report) = json(&folder, &[&explain[..], &["--json"]].concat()).await;
+    assert_eq!((code, &report["sent"], &report["route"]), (0, &Value::Bool(true), &"chat".into()));
+    let [first, second, third] = &report["targets"].as_array().unwrap()[..] else { panic!("{report:#}") };
+    assert_eq!((&first["verdict"], &first["known_model"]), (&"refuse".into(), &"gpt-4o".into()));
+    assert_eq!(first["unmet"][0]["need"], "max_output_tokens");
+    assert_eq!((&second["verdict"], &second["unmet"][0]["need"]), (&"refuse".into(), &"image_input".into()));
+    assert_eq!(
+        (&third["verdict"], &third["turn"], &third["losses"]),
+        (&"try".into(), &1.into(), &serde_json::json!(["seed"]))
+    );
+    assert!((third["most_output_cost_usd"].as_f64().unwrap() - 0.3).abs() < 1e-9, "20,000 tokens at 15 USD a million");
+
+    // Whom the tags leave out.
+    let (code, out, _) = run(&folder, &[&explain[..], &["--tags", "us"]].concat()).await;
+    assert!(code == 1 && out.contains("lacks tag \"us\"") && out.contains("400 no_capable_target"), "{out}");
+    assert_eq!((providers.0.request_count(), providers.1.request_count()), (0, 0));
+}
+
+#[tokio::test]
+async fn what_cannot_be_explained_is_said() {
+    let folder = Folder::new().with(CONFIG);
+    let write = |text: &str| std::fs::write(folder.0.join("request.json"), text).unwrap();
+    write(r#"{"contents": [{"parts": [{"text": "Hello"}]}]}"#);
+    let (code, out, err) = run(&folder, &["explain", "request.json"]).await;
+    assert!(code == 1 && out.is_empty() && err.contains("names no model"), "{err}");
+    let (code, out, _) = run(&folder, &["explain", "request.json", "--route", "gemini-2.5-flash"]).await;
+    assert!(
+        code == 0 && out.contains("gemini (guessed), model \"gemini-2.5-flash\"") && out.contains("3 of 3"),
+        "{out}"
+    );
+    let (code, _, err) = run(&folder, &["explain", "request.json", "--config", "gateway.toml", "--route", "x y"]).await;
+    assert_eq!(code, 0, "the route of every name serves it: {err}");
+    write("[1, 2]");
+    let (code, _, err) = run(&folder, &["explain", "request.json"]).await;
+    assert!(code == 1 && err.contains("not a JSON object"), "{err}");
+    assert_eq!(run(&folder, &["explain", "missing.json"]).await.0, 1);
+    assert_eq!(run(&folder, &["explain", "request.json", "--dialect", "klingon"]).await.0, 2);
 }
 
 // --- check
@@ -159,10 +230,18 @@ async fn a_good_file_passes_and_nobody_is_asked() {
     let (code, out, _) = run(&folder, &["check", "gateway.toml"]).await;
     assert_eq!(code, 0);
     assert!(out.starts_with("gateway.toml: ok, 2 routes, 4 targets"), "{out}");
-    assert!(out.contains("[unknown_model]"), "{out}");
+    assert!(!out.contains("[unknown_model]"), "both are in the table of models: {out}");
     assert_eq!((providers.0.request_count(), providers.1.request_count()), (0, 0));
     let (code, report) = json(&folder, &["check", "gateway.toml", "--json"]).await;
     assert_eq!((code, &report["passed"], &report["online"]), (0, &Value::Bool(true), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_model_of_which_nothing_is_known_is_warned_of() {
+    let folder = Folder::new().with(&CONFIG.replace("\"gpt-4o\"", "\"our-deployment\""));
+    let (code, out, _) = run(&folder, &["check", "gateway.toml"]).await;
+    assert_eq!((code, out.matches("[unknown_model]").count()), (0, 1), "{out}");
+    assert!(out.contains("openai/our-deployment") && out.contains("not in the table of known models"), "{out}");
 }
 
 #[tokio::test]

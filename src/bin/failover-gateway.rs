@@ -12,12 +12,14 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use tokio::net::TcpListener;
 use tower_failover::{
+    Dialect,
     config::{Config, LogFormat},
     fault_injection::InjectedFault,
     gateway::{
         self, Demo, Gateway, Paint,
         check::Check,
         drill::{Drill, DrillSettings, progress_bar},
+        explain::{Explanation, Question},
         stop_signal,
     },
 };
@@ -32,6 +34,8 @@ Examples:
       Serve it. Point an OpenAI, Anthropic or Google SDK at it by its base URL.
   failover-gateway drill
       What do clients see when the primary goes away? On simulated providers.
+  failover-gateway explain request.json --config gateway.toml
+      Which targets would a request be sent to, and which not, and why?
   failover-gateway completions bash > /etc/bash_completion.d/failover-gateway
 
 Environment:
@@ -53,6 +57,18 @@ Examples:
 Exit codes:
   0    The file can be used (there may be warnings) and, with --online, every target answered
   1    The file has mistakes, or a target failed
+  2    The command line is wrong";
+
+const EXPLAIN_HELP: &str = "\
+Examples:
+  failover-gateway explain request.json
+      At a well-known model of each of three vendors.
+  failover-gateway explain request.json --config gateway.toml --tags eu
+  failover-gateway explain - --dialect gemini --route gemini-2.5-pro --json < request.json
+
+Exit codes:
+  0    A target would be asked
+  1    None would, or nothing can be said
   2    The command line is wrong";
 
 const DRILL_HELP: &str = "\
@@ -97,6 +113,9 @@ enum Command {
     /// Take the primary away under a bounded load, and report what clients saw before, during and after.
     #[command(after_long_help = DRILL_HELP)]
     Drill(DrillArguments),
+    /// Say which targets a request would be sent to, which not and why, and send nothing.
+    #[command(after_long_help = EXPLAIN_HELP)]
+    Explain(ExplainArguments),
     /// Print what makes a shell complete this command's arguments.
     Completions {
         /// Which shell.
@@ -176,6 +195,32 @@ struct DrillArguments {
     json: bool,
 }
 
+#[derive(Debug, clap::Args)]
+struct ExplainArguments {
+    /// The request's body; - reads it from standard input.
+    #[arg(value_name = "FILE")]
+    request: PathBuf,
+    /// The configuration file. Without one, a well-known model of each of three vendors is asked about.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The route, by its name or a model that it serves [default: the one of the request's model]
+    #[arg(long, value_name = "NAME")]
+    route: Option<String>,
+    /// The API that the request is for [default: guessed]
+    #[arg(long, value_name = "NAME", value_parser = dialects())]
+    dialect: Option<String>,
+    /// Tags that each target must carry, as x-failover-tags has them
+    #[arg(long, value_name = "TAGS", value_delimiter = ',')]
+    tags: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn dialects() -> Vec<&'static str> {
+    Dialect::ALL.iter().map(|dialect| dialect.name()).collect()
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -188,6 +233,7 @@ async fn main() -> ExitCode {
         Command::Serve(serve) => serve.run().await.map(|()| true),
         Command::Check(check) => check.run().await,
         Command::Drill(drill) => drill.run().await,
+        Command::Explain(explain) => explain.run(),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "failover-gateway", &mut script);
@@ -284,6 +330,28 @@ impl DrillArguments {
             let paint = Paint::of_output();
             print(&if self.json { format!("{}\n", report.to_json()) } else { report.describe(paint) + "\n" })?;
         }
+    }
+}
+
+impl ExplainArguments {
+    fn run(self) -> Result<bool, Box<dyn std::error::Error>> {
+        let config = match &self.config {
+            Some(file) => Explanation::read_config(file)?,
+            None => Explanation::example(),
+        };
+        let body = match self.request.to_str() {
+            Some("-") => std::io::read_to_string(std::io::stdin()),
+            _ => std::fs::read_to_string(&self.request),
+        };
+        let body = body.map_err(|error| format!("{}: {error}", self.request.display()))?;
+        let mut question = Question::default();
+        question.dialect = self.dialect.as_deref().and_then(Dialect::from_name);
+        question.route = self.route;
+        question.tags = self.tags;
+        let explanation = Explanation::of(&config, body, &question)?;
+        let paint = Paint::of_output();
+        print(&if self.json { format!("{:#}\n", explanation.to_json()) } else { explanation.describe(paint) })?;
+        Ok(explanation.would_be_sent())
     }
 }
 

@@ -145,6 +145,17 @@ impl<C> FailoverLayer<C> {
         self
     }
 
+    /// The places of the route's targets, in the order in which that request tries them.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn order(&self, request: &crate::RequestContext) -> Vec<usize> {
+        let Policy { route, strategy, .. } = &*self.policy;
+        let order = match strategy {
+            None => crate::failover::Order::as_listed(route),
+            Some(strategy) => strategy.order(route, request),
+        };
+        (0..order.len()).filter_map(|rank| order.get(rank)).collect()
+    }
+
     /// Tells failures from answers in another way.
     #[must_use]
     pub fn with_classifier<D>(self, classifier: D) -> FailoverLayer<D> {

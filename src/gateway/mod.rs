@@ -21,6 +21,7 @@ pub mod check;
 mod connection;
 mod demo;
 pub mod drill;
+pub mod explain;
 mod generate;
 mod hangup;
 mod headers;

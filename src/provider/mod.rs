@@ -49,4 +49,6 @@ pub use dispatch::{Dispatch, DispatchFuture, DispatchLayer};
 pub use layer::ProviderLayer;
 pub use rotate::{Rotate, RotateFuture, RotateLayer};
 pub use stream_guard::{Commit, GuardedBody, StreamGuard, StreamGuardFuture, StreamGuardLayer};
+#[cfg(feature = "gateway")]
+pub(crate) use translate::rehearse;
 pub use translate::{Translate, TranslateFuture, TranslateLayer, TranslatedBody};

@@ -99,6 +99,15 @@ where
     }
 }
 
+/// The request as its target would get it. What it would not be told is noted in the log of attempts.
+#[cfg(feature = "gateway")]
+pub(crate) fn rehearse(request: Request<Full<Bytes>>) -> Result<Request<Full<Bytes>>, crate::Fault> {
+    match Pair::of(&request) {
+        None => Ok(request),
+        Some(pair) => request::translated(request, pair, 0).map(|(request, _)| request),
+    }
+}
+
 /// Who speaks what.
 #[derive(Clone, Copy, Debug)]
 struct Pair {
