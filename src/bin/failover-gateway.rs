@@ -64,7 +64,7 @@ Examples:
   failover-gateway explain request.json
       At a well-known model of each of three vendors.
   failover-gateway explain request.json --config gateway.toml --tags eu
-  failover-gateway explain - --dialect gemini --route gemini-2.5-pro --json < request.json
+  failover-gateway explain gemini.json --dialect gemini --route gemini-2.5-pro --json | jq .targets
 
 Exit codes:
   0    A target would be asked
