@@ -180,9 +180,12 @@ pub struct Requirements {
     pub abilities: Abilities,
     /// What it uses that not every dialect has a word for.
     pub features: Features,
-    /// How many tokens its input has: an estimate that rather says too few, see
+    /// How many tokens its input has: an estimate, where it comes from the request's body; see
     /// [`dialect`](crate::dialect#token-estimate).
     pub input_tokens: u64,
+    /// How many tokens its input has at the least, where [`input_tokens`](Self::input_tokens) is an estimate: a window that
+    /// holds these is not taken for too small.
+    pub least_input_tokens: Option<u64>,
     /// The most tokens it wants to have answered, where it says.
     pub max_output_tokens: Option<u64>,
     /// Tags that every target tried must carry (residency, compliance).
@@ -222,8 +225,9 @@ impl Requirements {
         unmet.extend(self.abilities.intersection(offered.lacks).iter().map(Need::Ability));
         if let Some(window) = offered.context_window {
             let needed = self.input_tokens.saturating_add(self.max_output_tokens.unwrap_or(0));
-            // A request may ask for more output than fits behind its input; only the input must fit for certain.
-            if self.input_tokens >= window {
+            // A request may ask for more output than fits behind its input; and an estimate may be too high: only an
+            // input that fills the window for certain is refused.
+            if self.least_input_tokens.unwrap_or(self.input_tokens) >= window {
                 unmet.push(Need::ContextWindow { needed, offered: window });
             }
         }

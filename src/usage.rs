@@ -19,7 +19,7 @@ pub struct Usage {
     pub output: u64,
     /// How many of them were reasoning.
     pub reasoning: u64,
-    /// Whether the provider did not say, and this is [one token for four bytes](crate::dialect#token-estimate).
+    /// Whether the provider did not say, and this is [an estimate](crate::dialect#token-estimate).
     pub estimated: bool,
 }
 
@@ -81,7 +81,7 @@ impl fmt::Debug for UsageHandle {
     }
 }
 
-/// One token for so many bytes of text: see the [module](crate::dialect#token-estimate).
+/// One token for so many bytes of an answer's text: see the [module](crate::dialect#token-estimate).
 pub(crate) const BYTES_PER_TOKEN: u64 = 4;
 
 /// How much of an answer was seen, in bytes of its text: what an estimate is made from.

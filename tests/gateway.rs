@@ -351,7 +351,7 @@ async fn targets_are_chosen_by_what_the_request_needs() {
         "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]});
     let image = serde_json::json!({"model": "m",
         "messages": message(serde_json::json!([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]))});
-    let long = serde_json::json!({"model": "m", "messages": message("word ".repeat(1000).into())});
+    let long = serde_json::json!({"model": "m", "messages": message("word ".repeat(2000).into())});
     for (request, tags, expected) in [
         (&plain, "", "primary/m"),
         (&plain, "us", "primary/m"),

@@ -5,9 +5,19 @@
 //!
 //! # Token estimate
 //!
-//! How many tokens a request has is estimated as one for four bytes of its text (OpenAI's own rule of thumb for
-//! English). Code and most other languages have more tokens than that, so the estimate errs on the low side: a target
-//! whose window is surely too small is left out, one that might do is tried.
+//! How many tokens a request has is estimated by what its text is written in: each kind of character weighs what it does on
+//! average with OpenAI's `o200k_base`, the most frugal of the well-known tokenizers. That is about a token for 4.4 bytes of English
+//! prose or of code, for 3.7 of JSON, for 7 of Russian, 5 of Arabic, 9 of Hindi, 4 of Chinese.
+//!
+//! The error: for prose, code and JSON the estimate is within a quarter of what `o200k_base` counts nine times of ten. Other
+//! tokenizers count more: Anthropic's newer ones about a third, older ones up to three times as much in scripts that are not
+//! Latin. What stands in a text as Base64 or hexadecimal digits has up to three times as many. So it rather says too few; and
+//! where a window is compared, a quarter is taken off for good measure: a target whose window is surely too small is left out, one
+//! that might do is tried.
+//!
+//! What is not text counts as little as it can (an image as the smallest), and what providers add themselves is not counted:
+//! some tokens for each message, some hundred where there are tools. Where an answer does not tell its own usage, four bytes of
+//! it are a token.
 
 use std::borrow::Cow;
 
@@ -27,6 +37,7 @@ pub(crate) mod openai_responses;
 #[cfg(test)]
 pub(crate) mod recorded;
 pub(crate) mod recovery;
+mod tokens;
 pub(crate) mod translate;
 
 /// Does something with the module of a dialect: they all have the same functions.

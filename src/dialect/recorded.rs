@@ -10,6 +10,8 @@ pub(crate) struct Exchange {
     pub(crate) path: String,
     pub(crate) request: Option<Json>,
     pub(crate) status: u16,
+    /// Whether texts of the request were shortened: its tokens are not those that were counted.
+    pub(crate) is_cut: bool,
     /// The answer, if it is JSON.
     pub(crate) answer: Option<Json>,
     /// The answer, if it is a stream.
@@ -32,6 +34,7 @@ pub(crate) fn exchanges(dialect: &str) -> Vec<Exchange> {
                 file: file.file_name().to_string_lossy().into_owned(),
                 path: json["request"]["path"].as_str().unwrap_or_default().to_owned(),
                 request: Some(json["request"]["body"].clone()).filter(Json::is_object),
+                is_cut: json["edited"].to_string().contains("cut"),
                 status: json["response"]["status"].as_u64().unwrap_or(200) as u16,
                 answer: Some(json["response"]["body"].clone()).filter(|body| !body.is_null()).or(parsed),
                 stream: body.filter(|body| body.contains("data:")).map(str::to_owned),

@@ -11,8 +11,10 @@ use bytes::Bytes;
 
 use crate::{
     Ability, Feature, RequestOutline, Requirements,
-    dialect::json_scan::{Malformed, Value, root_members},
-    usage::BYTES_PER_TOKEN,
+    dialect::{
+        json_scan::{Malformed, Value, root_members},
+        tokens,
+    },
 };
 
 /// What an image costs at the least: Anthropic counts a token for 750 pixels, so this is one of 250 by 250.
@@ -24,16 +26,16 @@ pub(crate) fn outline(body: &Bytes) -> Result<RequestOutline, Malformed> {
 
 fn add_requirements(body: &[u8], needs: &mut Requirements) {
     let Ok(members) = root_members(body) else { return };
-    let mut text_bytes = 0;
+    let mut text_weight = 0;
     for (key, value) in members.filter_map(Result::ok) {
         match &*key {
             "stream" if value.is_true() => needs.abilities.insert(Ability::Streaming),
-            "system" => text_bytes += add_content(&value, needs),
+            "system" => text_weight += add_content(&value, needs),
             "messages" => {
                 let mut begun = false;
                 for message in value.elements().filter_map(Result::ok) {
                     begun = message.member("role").is_some_and(|role| role.json() == b"\"assistant\"");
-                    text_bytes += message.member("content").map_or(0, |content| add_content(&content, needs));
+                    text_weight += message.member("content").map_or(0, |content| add_content(&content, needs));
                 }
                 if begun {
                     needs.abilities.insert(Ability::Prefill);
@@ -46,7 +48,7 @@ fn add_requirements(body: &[u8], needs: &mut Requirements) {
                 if value.elements().filter_map(Result::ok).any(is_own) {
                     needs.features.insert(Feature::ProviderTools);
                 }
-                text_bytes += value.json().len() as u64;
+                text_weight += tokens::weight(value.json());
             }
             // On by default, so only a request that asks for it in so many words is taken to need it.
             "tool_choice" if value.member("disable_parallel_tool_use").is_some_and(|off| off.json() == b"false") => {
@@ -70,7 +72,7 @@ fn add_requirements(body: &[u8], needs: &mut Requirements) {
             _ => {}
         }
     }
-    needs.input_tokens += text_bytes / BYTES_PER_TOKEN;
+    needs.input_tokens += tokens::tokens(text_weight);
 }
 
 /// What an object says that it is: JSON text.
@@ -78,12 +80,12 @@ fn kind<'a>(value: &Value<'a>) -> Option<&'a [u8]> {
     Some(value.member("type")?.json())
 }
 
-/// Adds what a message's content needs; returns how many bytes of text it has.
+/// Adds what a message's content needs; returns what its text weighs.
 fn add_content(content: &Value<'_>, needs: &mut Requirements) -> u64 {
     if content.is_string() {
-        return content.json().len() as u64;
+        return tokens::weight(content.json());
     }
-    let mut text_bytes = 0;
+    let mut text_weight = 0;
     for block in content.elements().filter_map(Result::ok) {
         if block.member("source").is_some_and(|source| kind(&source) == Some(b"\"file\"")) {
             needs.features.insert(Feature::StoredAtProvider);
@@ -95,17 +97,19 @@ fn add_content(content: &Value<'_>, needs: &mut Requirements) -> u64 {
             }
             Some(b"\"document\"") => match block.member("source").map(|source| (kind(&source), source)) {
                 // That any model can read.
-                Some((Some(b"\"text\"" | b"\"content\""), source)) => text_bytes += source.json().len() as u64,
+                Some((Some(b"\"text\"" | b"\"content\""), source)) => text_weight += tokens::weight(source.json()),
                 _ => needs.abilities.insert(Ability::DocumentInput),
             },
             Some(b"\"tool_result\"") => {
-                text_bytes += block.member("content").map_or(0, |content| add_content(&content, needs));
+                text_weight += block.member("content").map_or(0, |content| add_content(&content, needs));
             }
-            Some(b"\"tool_use\"") => text_bytes += block.member("input").map_or(0, |input| input.json().len() as u64),
-            _ => text_bytes += block.member("text").map_or(0, |text| text.json().len() as u64),
+            Some(b"\"tool_use\"") => {
+                text_weight += block.member("input").map_or(0, |input| tokens::weight(input.json()))
+            }
+            _ => text_weight += block.member("text").map_or(0, |text| tokens::weight(text.json())),
         }
     }
-    text_bytes
+    text_weight
 }
 
 #[cfg(test)]
@@ -167,6 +171,6 @@ mod tests {
             ]}],
         });
         let needs = needs(&body);
-        assert_eq!((needs.input_tokens, needs.max_output_tokens), (200 + 85, Some(9)));
+        assert_eq!((needs.input_tokens, needs.max_output_tokens), (185 + 85, Some(9)));
     }
 }

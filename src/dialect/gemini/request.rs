@@ -16,9 +16,9 @@ use crate::{
     dialect::{
         canonical::MediaKind,
         json_scan::{Malformed, Value, root_members},
+        tokens,
     },
     outline::Metering,
-    usage::BYTES_PER_TOKEN,
 };
 
 /// What an image costs at the least.
@@ -112,21 +112,21 @@ pub(crate) fn outline(body: &Bytes) -> Result<RequestOutline, Malformed> {
 
 fn add_requirements(body: &[u8], needs: &mut Requirements) {
     let Ok(root) = root_members(body) else { return };
-    let mut text_bytes = 0;
+    let mut text_weight = 0;
     for (key, value) in root.filter_map(Result::ok) {
         match &*camel(key) {
             "contents" => {
                 for content in each(&value) {
-                    text_bytes += parts(&content).map(|part| add_part(&part, needs)).sum::<u64>();
+                    text_weight += parts(&content).map(|part| add_part(&part, needs)).sum::<u64>();
                 }
             }
-            "systemInstruction" => text_bytes += parts(&value).map(|part| add_part(&part, needs)).sum::<u64>(),
+            "systemInstruction" => text_weight += parts(&value).map(|part| add_part(&part, needs)).sum::<u64>(),
             "tools" => {
                 for tool in each(&value) {
                     let functions = member(&tool, "functionDeclarations").filter(|list| each(list).next().is_some());
                     if let Some(functions) = functions {
                         needs.abilities.insert(Ability::Tools);
-                        text_bytes += functions.json().len() as u64;
+                        text_weight += tokens::weight(functions.json());
                     }
                     if members(&tool).any(|(key, _)| key != "functionDeclarations") {
                         needs.features.insert(Feature::ProviderTools);
@@ -138,7 +138,7 @@ fn add_requirements(body: &[u8], needs: &mut Requirements) {
             _ => {}
         }
     }
-    needs.input_tokens += text_bytes / BYTES_PER_TOKEN;
+    needs.input_tokens += tokens::tokens(text_weight);
 }
 
 fn add_setting(key: &str, value: &Value<'_>, needs: &mut Requirements) {
@@ -165,15 +165,15 @@ fn add_setting(key: &str, value: &Value<'_>, needs: &mut Requirements) {
     }
 }
 
-/// Adds what a part needs; returns how many bytes of text it has.
+/// Adds what a part needs; returns what its text weighs.
 fn add_part(part: &Value<'_>, needs: &mut Requirements) -> u64 {
-    let mut text_bytes = 0;
+    let mut text_weight = 0;
     for (key, value) in members(part) {
         match &*key {
-            "text" | "functionCall" => text_bytes += value.json().len() as u64,
+            "text" | "functionCall" => text_weight += tokens::weight(value.json()),
             "functionResponse" => {
-                text_bytes += member(&value, "response").map_or(0, |response| response.json().len() as u64);
-                text_bytes += parts(&value).map(|part| add_part(&part, needs)).sum::<u64>();
+                text_weight += member(&value, "response").map_or(0, |response| tokens::weight(response.json()));
+                text_weight += parts(&value).map(|part| add_part(&part, needs)).sum::<u64>();
             }
             "inlineData" | "fileData" => {
                 let mime = member(&value, "mimeType").and_then(|mime| mime.as_str());
@@ -200,7 +200,7 @@ fn add_part(part: &Value<'_>, needs: &mut Requirements) -> u64 {
             _ => {}
         }
     }
-    text_bytes
+    text_weight
 }
 
 #[cfg(test)]
@@ -313,7 +313,7 @@ mod tests {
             "contents": [{"parts": [{"text": "y".repeat(398)}, {"inlineData": {"mimeType": "image/png", "data": "A".repeat(9000)}}]}],
             "generationConfig": {"maxOutputTokens": 9},
         }));
-        assert_eq!((needs.input_tokens, needs.max_output_tokens), (200 + TOKENS_PER_IMAGE, Some(9)));
+        assert_eq!((needs.input_tokens, needs.max_output_tokens), (185 + TOKENS_PER_IMAGE, Some(9)));
     }
 
     #[test]

@@ -9,9 +9,11 @@ use bytes::Bytes;
 
 use crate::{
     Ability, Feature, RequestOutline, Requirements,
-    dialect::json_scan::{Cursor, Malformed, Value, root_members},
+    dialect::{
+        json_scan::{Cursor, Malformed, Value, root_members},
+        tokens,
+    },
     outline::Metering,
-    usage::BYTES_PER_TOKEN,
 };
 
 /// What an image costs at the least (OpenAI's price for one at low detail).
@@ -58,13 +60,13 @@ fn metering(options: &Value<'_>) -> Metering {
 
 fn add_requirements(body: &[u8], needs: &mut Requirements) {
     let Ok(members) = root_members(body) else { return };
-    let mut text_bytes = 0;
+    let mut text_weight = 0;
     for (key, value) in members.filter_map(Result::ok) {
         match &*key {
             "stream" if value.is_true() => needs.abilities.insert(Ability::Streaming),
             "messages" => {
                 for message in value.elements().filter_map(Result::ok) {
-                    text_bytes += add_message(&message, needs);
+                    text_weight += add_message(&message, needs);
                 }
             }
             "tools" | "functions" if value.elements().next().is_some() => {
@@ -73,7 +75,7 @@ fn add_requirements(body: &[u8], needs: &mut Requirements) {
                 if value.elements().filter_map(Result::ok).any(is_own) {
                     needs.features.insert(Feature::ProviderTools);
                 }
-                text_bytes += value.json().len() as u64;
+                text_weight += tokens::weight(value.json());
             }
             // On by default, so only a request that asks for it in so many words is taken to need it.
             "parallel_tool_calls" if value.is_true() => needs.abilities.insert(Ability::ParallelTools),
@@ -98,25 +100,25 @@ fn add_requirements(body: &[u8], needs: &mut Requirements) {
             _ => {}
         }
     }
-    needs.input_tokens += text_bytes / BYTES_PER_TOKEN;
+    needs.input_tokens += tokens::tokens(text_weight);
 }
 
-/// Adds what a message needs; returns how many bytes of text it has.
+/// Adds what a message needs; returns what its text weighs.
 fn add_message(message: &Value<'_>, needs: &mut Requirements) -> u64 {
-    let mut text_bytes = 0;
+    let mut text_weight = 0;
     for (key, value) in message.members().filter_map(Result::ok) {
         match &*key {
-            "content" if value.is_string() => text_bytes += value.json().len() as u64,
+            "content" if value.is_string() => text_weight += tokens::weight(value.json()),
             "content" => {
                 for part in value.elements().filter_map(Result::ok) {
-                    text_bytes += add_part(&part, needs);
+                    text_weight += add_part(&part, needs);
                 }
             }
-            "tool_calls" => text_bytes += value.json().len() as u64,
+            "tool_calls" => text_weight += tokens::weight(value.json()),
             _ => {}
         }
     }
-    text_bytes
+    text_weight
 }
 
 /// What an object says that it is.
@@ -147,7 +149,7 @@ fn add_part(part: &Value<'_>, needs: &mut Requirements) -> u64 {
             needs.features.insert(Feature::VideoInput);
             0
         }
-        _ => part.member("text").map_or(0, |text| text.json().len() as u64),
+        _ => part.member("text").map_or(0, |text| tokens::weight(text.json())),
     }
 }
 
@@ -247,6 +249,6 @@ mod tests {
             ],
         });
         let needs = needs(&body);
-        assert_eq!((needs.input_tokens, needs.max_output_tokens), (200 + 85, Some(9)));
+        assert_eq!((needs.input_tokens, needs.max_output_tokens), (185 + 85, Some(9)));
     }
 }

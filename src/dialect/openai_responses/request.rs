@@ -11,8 +11,10 @@ use bytes::Bytes;
 
 use crate::{
     Ability, Feature, RequestOutline, Requirements,
-    dialect::json_scan::{Malformed, Value, root_members},
-    usage::BYTES_PER_TOKEN,
+    dialect::{
+        json_scan::{Malformed, Value, root_members},
+        tokens,
+    },
 };
 
 /// What an image costs at the least (OpenAI's price for one at low detail).
@@ -24,14 +26,14 @@ pub(crate) fn outline(body: &Bytes) -> Result<RequestOutline, Malformed> {
 
 fn add_requirements(body: &[u8], needs: &mut Requirements) {
     let Ok(members) = root_members(body) else { return };
-    let mut text_bytes = 0;
+    let mut text_weight = 0;
     for (key, value) in members.filter_map(Result::ok) {
         match &*key {
             "stream" if value.is_true() => needs.abilities.insert(Ability::Streaming),
-            "instructions" | "input" if value.is_string() => text_bytes += value.json().len() as u64,
+            "instructions" | "input" if value.is_string() => text_weight += tokens::weight(value.json()),
             "input" => {
                 for item in value.elements().filter_map(Result::ok) {
-                    text_bytes += add_item(&item, needs);
+                    text_weight += add_item(&item, needs);
                 }
             }
             "tools" if value.elements().next().is_some() => {
@@ -40,7 +42,7 @@ fn add_requirements(body: &[u8], needs: &mut Requirements) {
                 if value.elements().filter_map(Result::ok).any(is_own) {
                     needs.features.insert(Feature::ProviderTools);
                 }
-                text_bytes += value.json().len() as u64;
+                text_weight += tokens::weight(value.json());
             }
             // On by default, so only a request that asks for it in so many words is taken to need it.
             "parallel_tool_calls" if value.is_true() => needs.abilities.insert(Ability::ParallelTools),
@@ -67,7 +69,7 @@ fn add_requirements(body: &[u8], needs: &mut Requirements) {
             _ => {}
         }
     }
-    needs.input_tokens += text_bytes / BYTES_PER_TOKEN;
+    needs.input_tokens += tokens::tokens(text_weight);
 }
 
 /// Whether an `include` asks how probable each token was.
@@ -80,9 +82,9 @@ fn kind<'a>(value: &Value<'a>) -> Option<Cow<'a, str>> {
     value.member("type")?.as_str()
 }
 
-/// Adds what an item needs; returns how many bytes of text it has.
+/// Adds what an item needs; returns what its text weighs.
 fn add_item(item: &Value<'_>, needs: &mut Requirements) -> u64 {
-    let mut text_bytes = 0;
+    let mut text_weight = 0;
     if kind(item).as_deref() == Some("item_reference") {
         needs.features.insert(Feature::StoredAtProvider);
     }
@@ -90,14 +92,14 @@ fn add_item(item: &Value<'_>, needs: &mut Requirements) -> u64 {
         match &*key {
             "content" | "output" | "summary" if !value.is_string() => {
                 for part in value.elements().filter_map(Result::ok) {
-                    text_bytes += add_part(&part, needs);
+                    text_weight += add_part(&part, needs);
                 }
             }
-            "content" | "output" | "arguments" | "name" | "input" => text_bytes += value.json().len() as u64,
+            "content" | "output" | "arguments" | "name" | "input" => text_weight += tokens::weight(value.json()),
             _ => {}
         }
     }
-    text_bytes
+    text_weight
 }
 
 fn add_part(part: &Value<'_>, needs: &mut Requirements) -> u64 {
@@ -119,7 +121,7 @@ fn add_part(part: &Value<'_>, needs: &mut Requirements) -> u64 {
             needs.abilities.insert(Ability::DocumentInput);
             0
         }
-        _ => part.member("text").map_or(0, |text| text.json().len() as u64),
+        _ => part.member("text").map_or(0, |text| tokens::weight(text.json())),
     }
 }
 
@@ -187,7 +189,7 @@ mod tests {
             ],
         });
         let needs = needs(&body);
-        assert_eq!((needs.input_tokens, needs.max_output_tokens), (400 + 85, Some(9)));
-        assert_eq!(self::needs(&json!({"input": "x".repeat(398)})).input_tokens, 100);
+        assert_eq!((needs.input_tokens, needs.max_output_tokens), (371 + 85, Some(9)));
+        assert_eq!(self::needs(&json!({"input": "x".repeat(398)})).input_tokens, 92);
     }
 }
