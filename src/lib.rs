@@ -54,7 +54,7 @@
 //! # Features
 //!
 //! The layers need none. `simulated` has simulated providers with switchable faults, `config` the gateway's configuration
-//! file, `gateway` the gateway itself (and both others). Answers that come compressed unasked are read if it is with gzip or
+//! file, `gateway` the gateway itself (and both others). `cache` has [`CacheLayer`]. Answers that come compressed unasked are read if it is with gzip or
 //! deflate; with `brotli` and `zstd`, those too.
 //!
 //! [`tower`]: https://docs.rs/tower
@@ -67,6 +67,9 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 mod attempt;
 mod body;
 mod budget;
+#[cfg(feature = "cache")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+pub mod cache;
 pub mod capability_filter;
 pub mod catch_error;
 pub mod circuit_breaker;
@@ -122,6 +125,9 @@ mod window;
 
 pub use attempt::{Attempt, AttemptLog, Outcome, Phase};
 pub use body::ResponseBody;
+#[cfg(feature = "cache")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+pub use cache::CacheLayer;
 pub use capability_filter::CapabilityFilterLayer;
 pub use catch_error::CatchErrorLayer;
 pub use circuit_breaker::CircuitBreakerLayer;
