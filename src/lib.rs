@@ -54,8 +54,8 @@
 //! # Features
 //!
 //! The layers need none. `simulated` has simulated providers with switchable faults, `config` the gateway's configuration
-//! file, `gateway` the gateway itself (and both others). `cache` has [`CacheLayer`]. Answers that come compressed unasked are read if it is with gzip or
-//! deflate; with `brotli` and `zstd`, those too.
+//! file, `gateway` the gateway itself (and both others), `cache` a layer that answers again what was answered before. Answers
+//! that come compressed unasked are read if it is with gzip or deflate; with `brotli` and `zstd`, those too.
 //!
 //! [`tower`]: https://docs.rs/tower
 #![forbid(unsafe_code)]
@@ -169,3 +169,7 @@ struct OwnLayerGuide;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/routing.md")]
 struct RoutingGuide;
+
+#[cfg(all(doctest, feature = "cache"))]
+#[doc = include_str!("../docs/cache.md")]
+struct CacheGuide;

@@ -287,7 +287,8 @@ fn sendable<F: Future + Send>(future: F) -> F {
 }
 
 macro_rules! contract {
-    ($($name:ident: $layer:expr;)*) => {$(
+    ($($(#[$condition:meta])? $name:ident: $layer:expr;)*) => {$(
+        $(#[$condition])?
         mod $name {
             use super::*;
 
@@ -357,6 +358,9 @@ fn one_at_a_time() -> RateLimitRegistry {
 }
 
 contract! {
+    // What is kept is too old at once: each call is to reach the service.
+    #[cfg(feature = "cache")]
+    cache: tower_failover::CacheLayer::new(Duration::ZERO);
     capability_filter: CapabilityFilterLayer::new();
     catch_error: CatchErrorLayer::new();
     circuit_breaker: CircuitBreakerLayer::default();

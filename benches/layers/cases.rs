@@ -104,7 +104,7 @@ pub(crate) fn all() -> Vec<Case> {
     let bare = case(BARE, tower::layer::util::Identity::new());
     let with_context = addressed(ADDRESSED, tower::layer::util::Identity::new());
     let stream = streamed(STREAM, tower::layer::util::Identity::new());
-    let own = own.into_iter().chain(listening::cases()).chain(selection::cases());
+    let own = own.into_iter().chain(cached()).chain(listening::cases()).chain(selection::cases());
     [bare, with_context, stream].into_iter().chain(own).chain(towers).chain(resilience).collect()
 }
 
@@ -154,6 +154,23 @@ fn own() -> Vec<Case> {
         streamed("stream: stream guard", StreamGuardLayer::new()),
         streamed("stream: failover stack", FailoverStack::new(&route)),
     ]
+}
+
+/// Every request but the first is a hit.
+#[cfg(feature = "cache")]
+fn cached() -> Vec<Case> {
+    let layer = || tower_failover::CacheLayer::new(Duration::from_secs(3600));
+    let never = |_: &tower_failover::cache::KeyedRequest<'_>| None;
+    vec![
+        case("cache, a hit", layer()),
+        case("cache, not kept", layer().with_key(never)),
+        streamed("stream: cache, a hit", layer()),
+    ]
+}
+
+#[cfg(not(feature = "cache"))]
+fn cached() -> Vec<Case> {
+    Vec::new()
 }
 
 /// Limits that are counted and never reached.

@@ -23,7 +23,7 @@
 //! had: callgrind runs each case in a process of its own with so many calls and with twice as many, and what the second
 //! takes more, divided by the calls, is the cost of one. Unlike times they hardly depend on what else the machine does.
 //!
-//! The cases with metrics need the feature: `cargo bench --bench layers --features metrics`.
+//! The cases with metrics and a cache need the features: `cargo bench --bench layers --features metrics,cache`.
 //!
 //! It prints whether the bars are met, and never fails because one is not. Without cargo's `--bench`, as under
 //! `cargo test --benches`, one short round shows that it works.

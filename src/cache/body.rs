@@ -1,7 +1,7 @@
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -26,7 +26,7 @@ pin_project! {
     enum Kind<B> {
         Passing { #[pin] body: ResponseBody<B> },
         // Of a call that could have been shared.
-        Boxed { body: SyncWrapper<BoxBody> },
+        Boxed { body: SyncWrapper<BoxBody>, rest: Option<u64> },
         Shared { reader: Box<dyn Read + Send + Sync> },
         Kept { bytes: Option<Bytes>, sized: bool },
     }
@@ -39,7 +39,8 @@ impl<B> CacheBody<B> {
     }
 
     pub(super) fn boxed(body: BoxBody) -> Self {
-        CacheBody { kind: Kind::Boxed { body: SyncWrapper::new(body) } }
+        let rest = body.size_hint().exact();
+        CacheBody { kind: Kind::Boxed { body: SyncWrapper::new(body), rest } }
     }
 
     /// Bytes that were kept. Of a stream it is not said how long it is, as it was not when it ran.
@@ -105,7 +106,13 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.project().kind.project() {
             KindProjection::Passing { body } => body.poll_frame(cx),
-            KindProjection::Boxed { body } => Pin::new(body.get_mut()).poll_frame(cx),
+            KindProjection::Boxed { body, rest } => {
+                let frame = ready!(Pin::new(body.get_mut()).poll_frame(cx));
+                if let (Some(rest), Some(Ok(frame))) = (rest, &frame) {
+                    *rest = rest.saturating_sub(frame.data_ref().map_or(0, |data| data.len() as u64));
+                }
+                Poll::Ready(frame)
+            }
             KindProjection::Shared { reader } => reader.poll_piece(cx).map(|piece| {
                 piece.map(|piece| match piece {
                     Ok(Piece::Data(data)) => Ok(Frame::data(data)),
@@ -120,8 +127,7 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Passing { body } => body.is_end_stream(),
-            // Cannot be looked into from here; whoever asks reads on to its end.
-            Kind::Boxed { .. } => false,
+            Kind::Boxed { rest, .. } => *rest == Some(0),
             Kind::Shared { reader } => reader.is_over(),
             Kind::Kept { bytes, .. } => bytes.is_none(),
         }
@@ -130,7 +136,7 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Passing { body } => body.size_hint(),
-            Kind::Boxed { .. } => SizeHint::default(),
+            Kind::Boxed { rest, .. } => rest.map_or_else(SizeHint::default, SizeHint::with_exact),
             Kind::Shared { reader } => reader.rest().map_or_else(SizeHint::default, SizeHint::with_exact),
             Kind::Kept { bytes, sized: true } => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))

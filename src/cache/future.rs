@@ -127,17 +127,19 @@ where
                             continue;
                         }
                     };
-                    if let Some(hit) = question.look() {
-                        return Poll::Ready(Ok(hit));
-                    }
                     if question.control.only_if_cached {
+                        if let Some(hit) = question.look() {
+                            return Poll::Ready(Ok(hit));
+                        }
                         let fault = Fault::new(FaultKind::Timeout, "no answer to this request is kept");
                         let mut response = fail(*this.asker, fault.with_code("only_if_cached").unsent());
                         status::only_if_cached(response.headers_mut());
                         return Poll::Ready(Ok(response));
                     }
-                    let seat = question.board(this.service, this.flights);
-                    this.state.set(State::Waiting { seat: Some(seat), question, timer: None });
+                    match question.enter(this.service, this.flights) {
+                        Ok(seat) => this.state.set(State::Waiting { seat: Some(seat), question, timer: None }),
+                        Err(hit) => return Poll::Ready(Ok(*hit)),
+                    }
                 }
                 StateProjection::Passing { call } => {
                     let mut response = ready!(call.poll(cx))?;
@@ -186,10 +188,10 @@ where
                             if let Some(fault) = fault.filter(|_| is_enough) {
                                 return Poll::Ready(Ok(question.failed(*this.asker, fault)));
                             }
-                            if let Some(hit) = question.look() {
-                                return Poll::Ready(Ok(hit));
+                            match question.enter(this.service, this.flights) {
+                                Ok(another) => *seat = Some(another),
+                                Err(hit) => return Poll::Ready(Ok(*hit)),
                             }
-                            *seat = Some(question.board(this.service, this.flights));
                         }
                     }
                 }
@@ -261,6 +263,31 @@ impl Question {
             (Some(_), _) => Forward::Stale,
             (None, true) => Forward::Request,
             (None, false) => Forward::Miss,
+        }
+    }
+
+    /// A place in the call for such a request, or an answer that is kept.
+    #[allow(clippy::type_complexity)]
+    fn enter<S, B>(
+        &mut self,
+        service: &S,
+        flights: &Flights<S::Error>,
+    ) -> Result<Seat<S::Error>, Box<Response<CacheBody<B>>>>
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        if let Some(hit) = self.look() {
+            return Err(Box::new(hit));
+        }
+        let seat = self.board(service, flights);
+        // The call before this one may have ended after the look, and before this one was made.
+        match self.look().filter(|_| seat.is_first()) {
+            Some(hit) => Err(Box::new(hit)),
+            None => Ok(seat),
         }
     }
 

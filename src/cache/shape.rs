@@ -122,4 +122,21 @@ mod tests {
         assert_eq!(json(&back)["candidates"][0]["content"]["parts"][0]["text"], "Hello");
         assert_eq!(reshaped(Dialect::Gemini, Shape::Array, &Bytes::from_static(b"[{"), Shape::Whole), None);
     }
+
+    #[test]
+    fn a_stream_of_messages_is_an_answer_to_be_kept() {
+        let stream = concat!(
+            "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"type\":\"message\",\"role\":\"assistant\",",
+            "\"model\":\"m\",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,\"usage\":{\"input_tokens\":0,\"output_tokens\":0}}}\n\n",
+            "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
+            "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hello\"}}\n\n",
+            "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n",
+            "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":6}}\n\n",
+            "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+        );
+        let stream = Bytes::from_static(stream.as_bytes());
+        let answer = joined(Dialect::AnthropicMessages, Shape::Stream { usage: true }, &stream).unwrap();
+        let verdict = super::super::verdict::verdict(Dialect::AnthropicMessages, false, &answer);
+        assert_eq!(verdict, super::super::verdict::Verdict::Whole, "{}", String::from_utf8_lossy(&answer));
+    }
 }

@@ -14,7 +14,7 @@ use super::{entry::Entry, key::Key};
 #[derive(Clone)]
 pub struct CacheStore {
     entries: sync::Cache<Key, Arc<Entry>>,
-    max_size: u64,
+    max_size: Arc<u64>,
 }
 
 impl CacheStore {
@@ -26,13 +26,19 @@ impl CacheStore {
             .weigher(|_, entry: &Arc<Entry>| u32::try_from(entry.weight()).unwrap_or(u32::MAX))
             .expire_after(Lifetime)
             .build();
-        CacheStore { entries, max_size }
+        CacheStore { entries, max_size: Arc::new(max_size) }
     }
 
     /// How many bytes it takes.
     #[must_use]
     pub fn max_size(&self) -> u64 {
-        self.max_size
+        *self.max_size
+    }
+
+    /// Whether both are the same one.
+    #[cfg(all(test, feature = "config"))]
+    pub(crate) fn is(&self, other: &CacheStore) -> bool {
+        Arc::ptr_eq(&self.max_size, &other.max_size)
     }
 
     /// Forgets everything.

@@ -67,6 +67,7 @@
 
 mod auth;
 mod breaker;
+mod cache;
 mod error;
 mod mask;
 mod pattern;
@@ -93,6 +94,7 @@ use std::{
 
 pub use self::{
     auth::{AuthSettings, ClientKey, KeyDigest},
+    cache::CacheSettings,
     error::{ConfigError, ConfigErrors},
     pattern::Routes,
     policy::{Policy, RetrySettings, StreamRecovery, TimeoutSettings},

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{reader::Table, strategy::Choice};
+use super::{cache::CacheSettings, reader::Table, strategy::Choice};
 use crate::{FailoverAdvice, FaultKind, FaultKinds, provider::Commit};
 
 /// What a route does when a target fails or is silent.
@@ -29,6 +29,8 @@ pub struct Policy {
     pub retry: RetrySettings,
     /// How long a client that reads a stream is left without a byte before it is sent a comment; `None` for ever.
     pub keep_alive: Option<Duration>,
+    /// Whether answers are kept, to be given again.
+    pub cache: Option<CacheSettings>,
 }
 
 impl Default for Policy {
@@ -48,6 +50,7 @@ impl Default for Policy {
             timeout: TimeoutSettings::default(),
             retry: RetrySettings::default(),
             keep_alive: None,
+            cache: None,
         }
     }
 }
@@ -70,6 +73,7 @@ impl Policy {
                 Some(keep_alive) => Some(keep_alive).filter(|keep_alive| !keep_alive.is_zero()),
                 None => base.keep_alive,
             },
+            cache: CacheSettings::read(table, base.cache),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::{Config, Policy, RouteConfig, StreamRecovery};
 use crate::{
     FailoverStack, Observer, ProviderLayer, RateLimitsRegistry, RecoveryLayer, Statistics,
+    cache::CacheStore,
     circuit_breaker::{CircuitRegistry, CircuitRules},
     failover::{FailoverLayer, Latencies},
     observer::Observers,
@@ -27,6 +28,7 @@ impl Config {
             latencies: Latencies::default(),
             statistics: Statistics::default(),
             observers: Observers::default(),
+            cache: self.cache_store(None),
         }
     }
 
@@ -39,6 +41,7 @@ impl Config {
             limits: before
                 .limits
                 .with_providers(self.provider_limits.iter().map(|(name, most)| (name.as_str(), *most))),
+            cache: self.cache_store(before.cache.as_ref()),
             ..before.clone()
         }
     }
@@ -63,6 +66,8 @@ pub struct Shared {
     latencies: Latencies,
     /// What became of the calls of all routes and targets.
     pub statistics: Statistics,
+    /// What answers are kept in, where a route keeps them.
+    pub cache: Option<CacheStore>,
     observers: Observers,
 }
 

@@ -116,6 +116,7 @@ fn what_is_left_out_is_as_designed() {
             budget: 0.2,
         },
         keep_alive: None,
+        cache: None,
     };
     assert_eq!(route.policy, policy);
     let breaker = CircuitSettings {

@@ -6,22 +6,21 @@ use axum::{body::Body, extract::State, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header, request::Parts};
 use http_body_util::Full;
-use tower_layer::Layer;
-use tower_service::Service;
 
 use super::{
-    Gateway, Live, Stack, Upstream,
+    Gateway, Live, Stack,
     access::{Client, Held, HeldBody, Slots},
     headers,
     keep_alive::{self, KeepAlive},
+    stack::StackBody,
     terminated::TerminatedBody,
 };
 use crate::{
-    BoxError, Dialect, FailoverService, Fault, FaultKind, RequestContext, RequestOutline, Requirements, ResponseBody,
+    BoxError, Dialect, Fault, FaultKind, RequestContext, RequestOutline, Requirements,
     body::{Asker, Collect},
+    cache::CacheBody,
     config::Config,
     dialect,
-    recovery::RecoveryBody,
     telemetry::{Record, TelemetryBody},
 };
 
@@ -123,8 +122,8 @@ where
 
 fn refuse(gateway: &Gateway, context: &RequestContext, dialect: Dialect, fault: Fault) -> http::Response<AnswerBody> {
     let record = Record::begin(&gateway.inner.unrouted, context.clone(), "");
-    let failure: http::Response<ResponseBody<FailoverBody>> = Asker::speaking(dialect).failure(fault);
-    let mut response = record.attach(failure.map(RecoveryBody::passing)).map(|body| {
+    let failure: http::Response<StackBody> = Asker::speaking(dialect).failure(fault).map(CacheBody::passing);
+    let mut response = record.attach(failure).map(|body| {
         let body = TerminatedBody::new(body, dialect, false, None);
         HeldBody::new(KeepAlive::off(body), None)
     });
@@ -143,19 +142,7 @@ fn on_its_own(body: Bytes) -> Bytes {
 
 /// The body of an answer: what the stack gives, with a stream's unclean end made known, its silences filled if the route says
 /// so, and what the request holds.
-pub(super) type AnswerBody = HeldBody<KeepAlive<TerminatedBody<StackBody>>>;
-
-type StackBody = TelemetryBody<RecoveryBody<FailoverService<Upstream>, FailoverBody>>;
-type FailoverBody = <<FailoverService<Upstream> as Service<Request<Full<Bytes>>>>::Response as IntoBody>::Body;
-
-/// Names the body of a response type.
-pub(super) trait IntoBody {
-    type Body;
-}
-
-impl<B> IntoBody for http::Response<B> {
-    type Body = B;
-}
+pub(super) type AnswerBody = HeldBody<KeepAlive<TerminatedBody<TelemetryBody<StackBody>>>>;
 
 /// A request whose route is known.
 struct Prepared {
@@ -230,29 +217,22 @@ impl Prepared {
 }
 
 async fn answer(
-    Stack { mut service, recovery, telemetry }: Stack,
+    mut stack: Stack,
     request: Request<Full<Bytes>>,
     context: RequestContext,
     dialect: Dialect,
     model: String,
     slots: Slots,
-) -> http::Response<TerminatedBody<StackBody>> {
-    let record = Record::begin(&telemetry, context.clone(), request.uri().path());
+) -> http::Response<TerminatedBody<TelemetryBody<StackBody>>> {
+    let record = Record::begin(&stack.telemetry, context.clone(), request.uri().path());
     let array = dialect::translate::wants_array(request.uri());
-    // Boxed, because it is the most of this future by far, and hyper moves that about while it is set up.
-    // Both are always ready.
-    let response = match recovery {
-        None => within(&record, &slots, Box::pin(service.call(request)))
-            .await
-            .map(|answer| answer.map(|response| response.map(|body| RecoveryBody::passing(ResponseBody::inner(body))))),
-        Some(recovery) => within(&record, &slots, Box::pin(recovery.layer(service).call(request))).await,
-    };
+    let response = within(&record, &slots, stack.call(request)).await;
     let response = match response {
         Some(Ok(response)) => response,
         Some(Err(never)) => match never {},
         None => Asker::speaking(dialect)
             .failure(stopping("the gateway was stopped before the answer began"))
-            .map(RecoveryBody::passing),
+            .map(CacheBody::passing),
     };
     let response = record.attach(response);
     let mut response = response.map(|body| TerminatedBody::new(body, dialect, array, Some(slots)));

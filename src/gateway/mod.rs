@@ -32,6 +32,7 @@ mod models;
 mod reload;
 mod server;
 mod service;
+mod stack;
 mod status;
 mod stop;
 mod terminal;
@@ -55,17 +56,17 @@ use axum::{
     routing::{get, post},
 };
 use http::StatusCode;
-use tower_layer::Layer;
 
 use self::{
     access::{Access, Slots},
     metrics::Telemetry,
+    stack::Stack,
     status::{Feed, Status},
     upstream::Upstream,
 };
 pub use self::{demo::Demo, stop::stop_signal, terminal::Paint};
 use crate::{
-    Dialect, FailoverService, Fault, FaultKind, RecoveryLayer, ResponseBody, TelemetryLayer,
+    Dialect, Fault, FaultKind, ResponseBody, TelemetryLayer,
     body::Asker,
     config::{Config, RouteConfig, Shared},
     fault_injection::FaultSwitch,
@@ -108,11 +109,8 @@ struct Live {
 
 impl Live {
     fn new(config: Config, shared: Shared, client: &Upstream, telemetry: &Telemetry, before: Option<&Access>) -> Self {
-        let stack = |route: &RouteConfig| Stack {
-            service: route.stack(&shared, config.max_body).layer(client.clone()),
-            recovery: route.recovery(config.max_body),
-            telemetry: telemetry.layer(&route.route),
-        };
+        let stack =
+            |route: &RouteConfig| Stack::new(route, &shared, config.max_body, client, telemetry.layer(&route.route));
         let stacks = config.routes.iter().map(stack).collect();
         let access = Access::new(&config, before);
         Live { config, shared, access, stacks }
@@ -124,15 +122,6 @@ impl Live {
             self.config.keep_keys_fresh().for_each(|task| _ = runtime.spawn(task));
         }
     }
-}
-
-/// What serves a route.
-#[derive(Clone, Debug)]
-struct Stack {
-    service: FailoverService<Upstream>,
-    /// What is around it, where streams that break off are completed.
-    recovery: Option<RecoveryLayer>,
-    telemetry: TelemetryLayer,
 }
 
 impl Gateway {

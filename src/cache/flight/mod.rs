@@ -219,12 +219,14 @@ impl<E> Flight<E> {
                 state.stage = Stage::Failed(None, None);
             }
             self.state.clear_poison();
+            self.close();
+            self.bell.ring();
             state
         })
     }
 
     fn seat(self: Arc<Self>, number: u64) -> Seat<E> {
-        Seat { flight: self, number }
+        Seat { flight: self, number, is_told: false }
     }
 
     /// Another seat, as long as everything can still be read from the beginning.
@@ -265,6 +267,8 @@ impl<E> Drop for Flight<E> {
 pub(super) struct Seat<E> {
     flight: Arc<Flight<E>>,
     number: u64,
+    /// Whether it was told that the answer broke off, which is the last that it is told.
+    is_told: bool,
 }
 
 impl<E> Seat<E> {
@@ -297,7 +301,7 @@ impl<E> Seat<E> {
                 }
                 Arrival::Answered { head, length: answered.length }
             }
-            Stage::Failed(result, fault) => match result.take().filter(|_| self.is_first()) {
+            Stage::Failed(result, fault) => match if self.number == LEADER { result.take() } else { None } {
                 Some(result) => Arrival::Failed(result),
                 None => Arrival::Lost(fault.clone()),
             },
@@ -321,7 +325,9 @@ impl<E> Seat<E> {
             return Poll::Ready(Some(Ok(piece)));
         }
         let Some(body) = &mut answered.body else {
-            return Poll::Ready(answered.broken.clone().map(Err));
+            let fault = answered.broken.clone().filter(|_| !self.is_told);
+            self.is_told = true;
+            return Poll::Ready(fault.map(Err));
         };
         if answered.tape.is_full() {
             // Somebody who reads more slowly has to catch up.
@@ -347,6 +353,7 @@ impl<E> Seat<E> {
                 let fault = Fault::from_error(&*error);
                 answered.body = None;
                 answered.broken = Some(fault.clone());
+                self.is_told = true;
                 self.flight.close();
                 waker.wake();
                 return Poll::Ready(Some(Err(fault)));
@@ -374,7 +381,8 @@ impl<E> Seat<E> {
         let state = self.flight.state();
         let Stage::Answered(answered) = &state.stage else { return true };
         let at = state.read.get(&self.number).copied().unwrap_or_default();
-        answered.body.is_none() && answered.broken.is_none() && answered.tape.get(at).is_none()
+        let is_told = answered.broken.is_none() || self.is_told;
+        answered.body.is_none() && is_told && answered.tape.get(at).is_none()
     }
 }
 

@@ -286,6 +286,7 @@ static POLICY: &[Key] = &[
         Optional("off"),
         "How often a client that waits for a stream is sent a comment, so that nothing between closes its connection.",
     ),
+    key("cache", Kind::Table(&CACHE), Optional("off"), "Gives answers again to requests that are the same."),
     key("timeout", Kind::Table(&TIMEOUT), Optional("the defaults of its keys"), "How long an answer may take."),
     key(
         "retry",
@@ -408,6 +409,39 @@ static TIMEOUT: Section = Section {
         ),
         key("idle", Kind::Duration, Default("\"60s\""), "From one sign of progress in a stream to the next."),
         key("total", Kind::Duration, Default("\"10m\""), "For all of a request, whatever is tried for it."),
+    ]],
+    one_of: &[],
+};
+
+static CACHE: Section = Section {
+    path: "cache",
+    about: "Answers that are kept, to be given again: see [cache.md](cache.md). A model that samples would answer in other words each time.",
+    groups: &[&[
+        key(
+            "ttl",
+            Kind::DurationOrNone,
+            Default("\"10m\""),
+            "How long an answer is given again; `\"0s\"` turns off what `[defaults]` turned on.",
+        ),
+        key(
+            "max_size",
+            Kind::Size,
+            Default("\"256MiB\""),
+            "How much memory answers take. All routes share one store, of the largest size that any of them says.",
+        ),
+        key("max_entry", Kind::Size, Default("\"4MiB\""), "The longest answer that is kept; at most `max_size`."),
+        key(
+            "stale_if_error",
+            Kind::DurationOrNone,
+            Default("\"0s\""),
+            "How much longer an answer is kept, to be given, and marked, where no target can answer.",
+        ),
+        key(
+            "tool_calls",
+            Kind::Flag,
+            Default("false"),
+            "Whether answers are kept that call tools: the same request does the same thing again.",
+        ),
     ]],
     one_of: &[],
 };

@@ -27,6 +27,7 @@ const PLACES: &[(&str, &str)] = &[
     ("defaults.timeout", "timeout"),
     ("defaults.retry", "retry"),
     ("defaults.hedge", "hedge"),
+    ("defaults.cache", "cache"),
     ("routes.r", "[routes.\"MODEL\"]"),
     ("routes.r.targets[0]", "[[routes.\"MODEL\".targets]]"),
     ("routes.r.targets[0].capabilities", "capabilities"),
@@ -102,6 +103,7 @@ fn file(path: &str, text: &str) -> String {
         inline("timeout", "timeout"),
         inline("retry", "retry"),
         inline("hedge", "hedge"),
+        inline("cache", "cache"),
         "[providers.p]".into(),
         usual(provider, "dialect", "dialect = 'openai-chat'"),
         usual(provider, "base_url", "base_url = 'http://h/v1'"),
@@ -182,7 +184,7 @@ fn every_documented_key_is_read_with_every_kind_of_value_that_it_may_have() {
 
 #[test]
 fn the_reader_knows_no_key_that_is_not_documented() {
-    let whole = file("[defaults]", "breaker = {}\ntimeout = {}\nretry = {}\nhedge = { after = '1s' }")
+    let whole = file("[defaults]", "breaker = {}\ntimeout = {}\nretry = {}\nhedge = { after = '1s' }\ncache = {}")
         .replace("[[routes.r.targets]]", "[[routes.r.targets]]\ncapabilities = {}\nprice = { input = 1, output = 1 }")
         .replace("[limits]", "[[auth.keys]]\nenv = 'A'\n[[auth.admin_keys]]\nenv = 'B'\n[tls]\n[log]\n[limits]")
         .replace("[providers.p]", "[providers.p]\nbreaker = {}\napi_key = { value = 'k' }");
@@ -222,12 +224,15 @@ fn the_documented_defaults_are_what_is_so_without_them() {
         if section.path == "hedge" {
             lines.push("after = 'p95'".into());
         }
-        let inline = ["breaker", "timeout", "retry", "hedge", "capabilities", "api_key"].contains(&section.path);
+        let inline =
+            ["breaker", "timeout", "retry", "hedge", "cache", "capabilities", "api_key"].contains(&section.path);
         let text = file(section.path, &lines.join(if inline { ", " } else { "\n" }));
         let Ok(config) = read(&text) else { continue }; // its required keys are read above
         let (a, b) = (config.routes.find("r").unwrap(), plain.routes.find("r").unwrap());
-        let policy = Policy { choice: a.policy.choice, ..b.policy.clone() };
+        let policy = Policy { choice: a.policy.choice, cache: a.policy.cache, ..b.policy.clone() };
         assert_eq!(a.policy, policy, "{text}");
+        let cache = (section.path == "cache").then(crate::config::CacheSettings::default);
+        assert_eq!(a.policy.cache, cache, "{text}");
         match (section.path, a.policy.choice.hedge) {
             ("hedge", Some(hedge)) => assert_eq!((hedge.width, hedge.budget), (2, 0.1)),
             ("hedge", None) => panic!("{text}"),
