@@ -45,7 +45,7 @@ impl Shape {
 pub(super) fn joined(dialect: Dialect, shape: Shape, body: &Bytes) -> Option<Bytes> {
     match shape {
         Shape::Whole => Some(body.clone()),
-        Shape::Stream { .. } => dialect::as_answer(dialect, data(body).into_iter()),
+        Shape::Stream { .. } => dialect::as_answer(dialect, data(body)),
         Shape::Array => {
             let array = Value::whole(body).ok()?;
             let elements: Option<Vec<_>> =

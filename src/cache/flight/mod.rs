@@ -62,12 +62,6 @@ impl<E> Flights<E> {
         self.map().get(place).and_then(Weak::upgrade)
     }
 
-    /// Whether such a call runs.
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.map().len()
-    }
-
     /// A seat in the call that runs for that place, or in a new one.
     pub(super) fn board(&self, recipe: Recipe, call: impl FnOnce() -> Call<E>) -> Seat<E> {
         let place = recipe.place();
