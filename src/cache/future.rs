@@ -122,7 +122,7 @@ where
                     let mut question = match Question::prepare(parts, body, this.policy) {
                         Ok(question) => question,
                         Err(request) => {
-                            let call = Oneshot::new(this.service.clone(), request);
+                            let call = Oneshot::new(this.service.clone(), *request);
                             this.state.set(State::Passing { call });
                             continue;
                         }
@@ -202,7 +202,11 @@ where
 
 impl Question {
     /// The request back, if its answer is not to be kept.
-    fn prepare(mut parts: Parts, body: Bytes, policy: &Arc<Policy>) -> Result<Box<Question>, Request<Full<Bytes>>> {
+    fn prepare(
+        mut parts: Parts,
+        body: Bytes,
+        policy: &Arc<Policy>,
+    ) -> Result<Box<Question>, Box<Request<Full<Bytes>>>> {
         let mut context = parts.extensions.remove::<RequestContext>().unwrap_or_default();
         if let Some(total) = policy.total {
             context = context.with_deadline(Deadline::after(total));
@@ -221,7 +225,7 @@ impl Question {
         let shape = context.outline().map(|outline| Shape::asked(&parts.uri, outline));
         let (Some((key, dialect)), Some(shape)) = (key, shape) else {
             parts.extensions.insert(context);
-            return Err(Request::from_parts(parts, Full::new(body)));
+            return Err(Box::new(Request::from_parts(parts, Full::new(body))));
         };
         let is_embeddings = parts.uri.path().ends_with("/embeddings");
         let recipe = Recipe { policy: policy.clone(), key, shape, dialect, is_embeddings };

@@ -169,8 +169,13 @@ struct State<E> {
 enum Stage<E> {
     Calling(Call<E>),
     Answered(Box<Answered>),
-    /// With the answer for whoever asked first.
-    Failed(Option<Result<Response<BoxBody>, E>>, Option<Fault>),
+    /// With the answer for whoever asked first, and what the others are told.
+    Failed(Box<Failed<E>>),
+}
+
+struct Failed<E> {
+    result: Option<Result<Response<BoxBody>, E>>,
+    fault: Option<Fault>,
 }
 
 struct Answered {
@@ -210,7 +215,7 @@ impl<E> Flight<E> {
                     answered.broken = Some(Fault::new(FaultKind::StreamInterrupted, "the answer broke off"));
                 }
             } else {
-                state.stage = Stage::Failed(None, None);
+                state.stage = Stage::Failed(Box::new(Failed { result: None, fault: None }));
             }
             self.state.clear_poison();
             self.close();
@@ -230,7 +235,7 @@ impl<E> Flight<E> {
             let is_open = match &state.stage {
                 Stage::Calling(_) => true,
                 Stage::Answered(answered) => answered.body.is_some() && answered.tape.is_whole(),
-                Stage::Failed(..) => false,
+                Stage::Failed(_) => false,
             };
             if !is_open {
                 return None;
@@ -295,9 +300,9 @@ impl<E> Seat<E> {
                 }
                 Arrival::Answered { head, length: answered.length }
             }
-            Stage::Failed(result, fault) => match if self.number == LEADER { result.take() } else { None } {
+            Stage::Failed(failed) => match if self.number == LEADER { failed.result.take() } else { None } {
                 Some(result) => Arrival::Failed(result),
-                None => Arrival::Lost(fault.clone()),
+                None => Arrival::Lost(failed.fault.clone()),
             },
             Stage::Calling(_) => return Poll::Pending,
         })
@@ -413,7 +418,7 @@ impl<E> Stage<E> {
                 let body = (!body.is_end_stream()).then_some(body);
                 Stage::Answered(Box::new(Answered { head, extensions, length, body, tape, broken: None }))
             }
-            failed => Stage::Failed(Some(failed), fault),
+            failed => Stage::Failed(Box::new(Failed { result: Some(failed), fault })),
         }
     }
 }
