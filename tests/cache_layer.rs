@@ -197,7 +197,7 @@ async fn what_was_answered_is_answered_again_byte_for_byte_until_it_is_too_old()
 async fn a_stream_is_recorded_while_it_passes_and_told_again_in_either_form() {
     let upstream = Upstream::new(Act::Stream(3));
     let service = upstream.under(&CacheLayer::new(MINUTE));
-    let mut asked = Request::from(request(true));
+    let mut asked = request(true);
     let usage = r#"{"stream_options":{"include_usage":true},"model":"m","stream":true,"messages":[{"role":"user","content":"Hello!"}]}"#;
     *asked.body_mut() = Full::from(usage);
     let (_, _, first) = ask(&service, asked.clone()).await;
