@@ -57,7 +57,7 @@ async fn an_answer_comes_again_byte_for_byte() {
         assert_eq!(first, second);
         assert_eq!(parts.headers["content-type"], again.headers["content-type"]);
         assert_eq!(
-            (&again.headers["x-failover-attempts"], &*again.headers["age"].to_str().unwrap()),
+            (&again.headers["x-failover-attempts"], again.headers["age"].to_str().unwrap()),
             (&"0".parse().unwrap(), "0")
         );
         // White space and the order of members are nothing that is asked for.
