@@ -46,14 +46,12 @@ impl RateWindow {
     /// Which share of it is left, 0 to 1; all of it once it is past its reset.
     #[must_use]
     pub fn headroom(&self) -> f64 {
-        if self.resets_at <= Instant::now() {
-            return 1.0;
-        }
-        match (self.remaining, self.limit) {
+        let left = match (self.remaining, self.limit) {
             (0, _) => 0.0,
             (remaining, Some(limit)) if remaining < limit => remaining as f64 / limit as f64,
-            _ => 1.0,
-        }
+            _ => return 1.0,
+        };
+        if self.resets_at <= Instant::now() { 1.0 } else { left }
     }
 }
 
@@ -154,8 +152,9 @@ struct Partial {
 
 impl Partial {
     fn window(self) -> Option<RateWindow> {
+        let remaining = self.remaining?;
         let resets_at = Instant::now() + self.reset.unwrap_or(USUAL_WINDOW);
-        Some(RateWindow { limit: self.limit.filter(|limit| *limit > 0), remaining: self.remaining?, resets_at })
+        Some(RateWindow { limit: self.limit.filter(|limit| *limit > 0), remaining, resets_at })
     }
 }
 

@@ -26,6 +26,16 @@ impl<S, C> Failover<S, C> {
     pub(super) fn new(inner: S, policy: Arc<Policy>, classifier: C) -> Self {
         Failover { inner, policy, classifier }
     }
+
+    /// The answer to a request, which needs no service of its own: each attempt has a clone of the inner one.
+    pub(crate) fn answer<RequestBody>(&self, request: Request<RequestBody>) -> ResponseFuture<S, RequestBody, C>
+    where
+        S: Service<Request<Full<Bytes>>> + Clone,
+        C: Clone,
+        RequestBody: Body<Data = Bytes>,
+    {
+        ResponseFuture::new(request, self.inner.clone(), self.policy.clone(), self.classifier.clone())
+    }
 }
 
 impl<S, C, RequestBody, B> Service<Request<RequestBody>> for Failover<S, C>
@@ -46,6 +56,6 @@ where
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        ResponseFuture::new(request, self.inner.clone(), self.policy.clone(), self.classifier.clone())
+        self.answer(request)
     }
 }

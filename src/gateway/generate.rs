@@ -1,6 +1,12 @@
 //! The endpoints that generate, of every dialect: find the route and hand over to its stack.
 
-use std::{future::Future, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use axum::{body::Body, extract::State, response::Response};
 use bytes::Bytes;
@@ -12,7 +18,7 @@ use super::{
     access::{Client, Held, HeldBody, Slots},
     headers,
     keep_alive::{self, KeepAlive},
-    stack::StackBody,
+    stack::{Call, StackBody},
     terminated::TerminatedBody,
 };
 use crate::{
@@ -76,7 +82,13 @@ where
         Err(fault) => Err(fault),
     };
     let mut response = match prepared {
-        Ok(prepared) => prepared.answer().await,
+        Ok(Prepared { answering, keep_alive, held }) => {
+            let response = match keep_alive {
+                None => answering.await.map(KeepAlive::off),
+                Some(every) => keep_alive::answer(Box::pin(answering), dialect, every).await,
+            };
+            response.map(|body| HeldBody::new(body, Some(held)))
+        }
         Err(fault) => refuse(&gateway, &context, dialect, fault),
     };
     if gateway.is_stopping() {
@@ -146,14 +158,8 @@ pub(super) type AnswerBody = HeldBody<KeepAlive<TerminatedBody<TelemetryBody<Sta
 
 /// A request whose route is known.
 struct Prepared {
-    stack: Stack,
-    request: Request<Full<Bytes>>,
-    context: RequestContext,
-    dialect: Dialect,
-    /// The model that the client asked for.
-    model: String,
+    answering: Answering,
     keep_alive: Option<Duration>,
-    slots: Slots,
     held: Held,
 }
 
@@ -198,55 +204,55 @@ fn prepare(
     parts.extensions.clear();
     parts.extensions.insert(context.clone());
     let request = Request::from_parts(parts, Full::new(body));
-    let (stack, slots, held) = (live.stacks[index].clone(), gateway.inner.slots.clone(), held.and(call));
-    Ok(Prepared { stack, request, context, dialect, model, keep_alive, slots, held })
+    let answering = Answering::new(&live.stacks[index], request, context, model, gateway.inner.slots.clone());
+    Ok(Prepared { answering, keep_alive, held: held.and(call) })
 }
 
-impl Prepared {
-    async fn answer(self) -> http::Response<AnswerBody> {
-        let Prepared { stack, request, context, dialect, model, keep_alive, slots, held } = self;
-        let response = match keep_alive {
-            None => answer(stack, request, context, dialect, model, slots).await.map(KeepAlive::off),
-            Some(every) => {
-                let answering = Box::pin(answer(stack, request, context, dialect, model, slots));
-                keep_alive::answer(answering, dialect, every).await
-            }
-        };
-        response.map(|body| HeldBody::new(body, Some(held)))
+/// Waits for a route's answer, within the span of the request.
+struct Answering {
+    call: Call<StackBody>,
+    /// `None` once it is answered.
+    record: Option<Record>,
+    context: RequestContext,
+    /// The model that the client asked for.
+    model: String,
+    slots: Slots,
+    dialect: Dialect,
+    /// Whether a stream is an array instead of events.
+    array: bool,
+}
+
+impl Answering {
+    fn new(stack: &Stack, request: Request<Full<Bytes>>, context: RequestContext, model: String, slots: Slots) -> Self {
+        let record = Record::begin(&stack.telemetry, context.clone(), request.uri().path());
+        let array = dialect::translate::wants_array(request.uri());
+        let dialect = context.dialect().unwrap_or(Dialect::OpenAiChat);
+        Answering { call: stack.call(request), record: Some(record), context, model, slots, dialect, array }
     }
 }
 
-async fn answer(
-    mut stack: Stack,
-    request: Request<Full<Bytes>>,
-    context: RequestContext,
-    dialect: Dialect,
-    model: String,
-    slots: Slots,
-) -> http::Response<TerminatedBody<TelemetryBody<StackBody>>> {
-    let record = Record::begin(&stack.telemetry, context.clone(), request.uri().path());
-    let array = dialect::translate::wants_array(request.uri());
-    let response = within(&record, &slots, stack.call(request)).await;
-    let response = match response {
-        Some(Ok(response)) => response,
-        Some(Err(never)) => match never {},
-        None => Asker::speaking(dialect)
-            .failure(stopping("the gateway was stopped before the answer began"))
-            .map(CacheBody::passing),
-    };
-    let response = record.attach(response);
-    let mut response = response.map(|body| TerminatedBody::new(body, dialect, array, Some(slots)));
-    headers::name_target(response.headers_mut(), &context, &model);
-    response
-}
+impl Future for Answering {
+    type Output = http::Response<TerminatedBody<TelemetryBody<StackBody>>>;
 
-/// Waits within the span of the request; `None` where nobody may wait any longer, for the gateway stops.
-async fn within<F: Future + Unpin>(record: &Record, slots: &Slots, mut call: F) -> Option<F::Output> {
-    std::future::poll_fn(|cx| match slots.are_cut() {
-        true => Poll::Ready(None),
-        false => record.within(|| Pin::new(&mut call).poll(cx)).map(Some),
-    })
-    .await
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let Some(record) = &this.record else { return Poll::Pending };
+        let response = if this.slots.are_cut() {
+            let fault = stopping("the gateway was stopped before the answer began");
+            Asker::speaking(this.dialect).failure(fault).map(CacheBody::passing)
+        } else {
+            match ready!(record.within(|| this.call.as_mut().poll(cx))) {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        };
+        let Some(record) = this.record.take() else { return Poll::Pending };
+        let (array, slots) = (this.array, this.slots.clone());
+        let mut response =
+            record.attach(response).map(|body| TerminatedBody::new(body, this.dialect, array, Some(slots)));
+        headers::name_target(response.headers_mut(), &this.context, &this.model);
+        Poll::Ready(response)
+    }
 }
 
 /// That the gateway answers nobody any more.

@@ -44,8 +44,12 @@ impl Service<Request<Incoming>> for GatewayService {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let dialect = generate::dialect_of(request.uri().path()).filter(|_| request.method() == Method::POST);
         if let Some(dialect) = dialect {
-            let answer = generate::generate(self.gateway.clone(), dialect, request);
-            return Box::pin(async { Ok(answer.await.map(|body| GatewayBody::Answer { body })) });
+            let gateway = self.gateway.clone();
+            // Made inside: made here, it would have a place in what is boxed before it is polled, and another one after.
+            return Box::pin(async move {
+                let answer = generate::generate(gateway, dialect, request).await;
+                Ok(answer.map(|body| GatewayBody::Answer { body }))
+            });
         }
         let request_id = headers::request_id(request.headers());
         let response = self.router.clone().oneshot(request);

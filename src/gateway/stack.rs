@@ -4,12 +4,13 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
+use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -43,7 +44,8 @@ impl<B> IntoBody for Response<B> {
     type Body = B;
 }
 
-type Call<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>> + Send>>;
+/// An answer that is waited for.
+pub(super) type Call<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>> + Send>>;
 
 impl Stack {
     pub(super) fn new(
@@ -62,9 +64,9 @@ impl Stack {
     }
 
     /// Always ready, as all that it is made of.
-    pub(super) fn call(&mut self, request: Request<Full<Bytes>>) -> Call<StackBody> {
-        match &mut self.cache {
-            Some(cache) => Box::pin(cache.call(request)),
+    pub(super) fn call(&self, request: Request<Full<Bytes>>) -> Call<StackBody> {
+        match &self.cache {
+            Some(cache) => Box::pin(cache.clone().call(request)),
             None => self.route.answer(request, |body| CacheBody::passing(ResponseBody::inner(body))),
         }
     }
@@ -92,18 +94,43 @@ impl Service<Request<Full<Bytes>>> for RouteService {
 }
 
 impl RouteService {
-    fn answer<B: 'static>(&mut self, request: Request<Full<Bytes>>, wrap: fn(RouteBody) -> B) -> Call<B> {
+    fn answer<B: 'static>(&self, request: Request<Full<Bytes>>, wrap: fn(RouteBody) -> B) -> Call<B> {
         // Boxed, because it is the most of what serves a request by far, and hyper moves that about while it is set up.
         match self.recovery {
             Some(recovery) => {
-                let call = recovery.layer(self.service.clone()).call(request);
-                Box::pin(async move { call.await.map(|response| response.map(wrap)) })
+                Box::pin(WithBody { call: recovery.layer(self.service.clone()).call(request), wrap: Some(wrap) })
             }
             None => {
-                let call = self.service.call(request);
                 let passing = move |body| wrap(RecoveryBody::passing(ResponseBody::inner(body)));
-                Box::pin(async move { call.await.map(|response| response.map(passing)) })
+                Box::pin(WithBody { call: self.service.answer(request), wrap: Some(passing) })
             }
+        }
+    }
+}
+
+pin_project! {
+    /// A call whose answer has another body. By hand, because an async block keeps its call twice: as it was captured, and
+    /// as it is polled.
+    struct WithBody<F, W> {
+        #[pin]
+        call: F,
+        wrap: Option<W>,
+    }
+}
+
+impl<F, W, B, C, E> Future for WithBody<F, W>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    W: FnOnce(B) -> C,
+{
+    type Output = Result<Response<C>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(this.call.poll(cx))?;
+        match this.wrap.take() {
+            Some(wrap) => Poll::Ready(Ok(response.map(wrap))),
+            None => Poll::Pending,
         }
     }
 }

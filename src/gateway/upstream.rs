@@ -1,20 +1,48 @@
 //! The HTTP client that reaches providers.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
+use http::{Request, Response};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{Client, Error, ResponseFuture, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 use tower_layer::Layer;
+use tower_service::Service;
 
 use crate::fault_injection::{FaultInjection, FaultInjectionLayer, FaultSwitch};
 
+type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
 /// What speaks to providers, and fails to where a drill says so.
-pub(super) type Upstream = FaultInjection<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>;
+pub(super) type Upstream = FaultInjection<SharedClient>;
+
+/// The client. Each attempt has a clone of the services down to here, and hyper-util's own takes a good many steps to clone.
+#[derive(Clone, Debug)]
+pub(super) struct SharedClient(Arc<HttpClient>);
+
+impl Service<Request<Full<Bytes>>> for SharedClient {
+    type Response = Response<Incoming>;
+    type Error = Error;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        // As the client: it waits for a connection when it is called.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> ResponseFuture {
+        self.0.request(request)
+    }
+}
 
 /// How long connecting may take. A host that answers does so in well under a second.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,5 +67,5 @@ pub(super) fn client(faults: &FaultSwitch) -> Upstream {
         // Retrying is a layer's job, where it is counted.
         .retry_canceled_requests(false)
         .build(https);
-    FaultInjectionLayer::new(faults).layer(client)
+    FaultInjectionLayer::new(faults).layer(SharedClient(Arc::new(client)))
 }

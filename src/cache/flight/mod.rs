@@ -317,7 +317,7 @@ impl<E> Seat<E> {
         if let Some(piece) = answered.tape.get(at) {
             read.insert(self.number, at + 1);
             let waited_for = answered.tape.is_full();
-            answered.tape.forget(read.values().copied().min().unwrap_or(at));
+            answered.tape.forget(read.values().copied());
             if waited_for && !answered.tape.is_full() {
                 self.flight.bell.ring();
             }
@@ -344,7 +344,7 @@ impl<E> Seat<E> {
                 if let Some(piece) = &piece {
                     answered.tape.push(piece.clone());
                     read.insert(self.number, at + 1);
-                    answered.tape.forget(read.values().copied().min().unwrap_or(at));
+                    answered.tape.forget(read.values().copied());
                 }
                 piece.map(Ok)
             }
@@ -391,14 +391,12 @@ impl<E> Drop for Seat<E> {
         let mut state = self.flight.state();
         state.read.remove(&self.number);
         let State { stage: Stage::Answered(answered), read, .. } = &mut *state else { return };
-        if let Some(least) = read.values().copied().min() {
-            // Others may have waited for this one.
-            let waited_for = answered.tape.is_full();
-            answered.tape.forget(least);
-            drop(state);
-            if waited_for {
-                self.flight.bell.ring();
-            }
+        // Others may have waited for this one.
+        let waited_for = answered.tape.is_full();
+        answered.tape.forget(read.values().copied());
+        drop(state);
+        if waited_for {
+            self.flight.bell.ring();
         }
     }
 }

@@ -77,9 +77,11 @@ impl Tape {
         !self.records && self.size > self.most
     }
 
-    /// Everybody has read what was before that piece.
-    pub(super) fn forget(&mut self, before: usize) {
-        while !self.records && self.gone < before {
+    /// Lets go of what everybody has read, who have read so many pieces each. Of what is recorded it lets nothing go, and
+    /// need not look.
+    pub(super) fn forget(&mut self, read: impl Iterator<Item = usize>) {
+        let before = if self.records { 0 } else { read.min().unwrap_or(0) };
+        while self.gone < before {
             let Some(piece) = self.pieces.pop_front() else { return };
             self.gone += 1;
             self.size -= piece.size();
@@ -115,7 +117,7 @@ mod tests {
         let mut tape = Tape::new(1000);
         tape.push(piece(10));
         tape.push(piece(20));
-        tape.forget(2);
+        tape.forget([2, 3].into_iter());
         assert!(tape.is_whole() && !tape.is_full());
         assert_eq!(tape.recorded().unwrap().len(), 30);
         assert!(tape.get(1).is_some() && tape.get(2).is_none());
@@ -128,10 +130,10 @@ mod tests {
         tape.push(piece(800));
         assert!(tape.is_full() && tape.is_whole());
         assert_eq!(tape.recorded(), None);
-        tape.forget(1);
+        tape.forget([1].into_iter());
         assert!(!tape.is_full() && !tape.is_whole());
         assert!(tape.get(0).is_none() && tape.get(1).is_some());
-        tape.forget(2);
+        tape.forget([2, 3].into_iter());
         assert_eq!(tape.size, 0);
     }
 
