@@ -108,6 +108,7 @@ mod requirements;
 pub mod requirements_layer;
 pub mod retry;
 mod retry_after;
+pub mod shared_state;
 #[cfg(feature = "simulated")]
 #[cfg_attr(docsrs, doc(cfg(feature = "simulated")))]
 pub mod simulated;

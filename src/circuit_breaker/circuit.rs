@@ -21,6 +21,7 @@ use crate::{
         permit::{Permit, Role},
     },
     observer::Observers,
+    shared_state,
     sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering},
     window::{Counts, Window},
 };
@@ -142,12 +143,18 @@ struct Cooldown {
     drained: bool,
     /// Which of the provider's keys were seen last.
     keys: u64,
+    /// Until when it is open for what happened here; `None` where it is open only by what others say.
+    own: Option<Instant>,
+    /// Whether a person opened it, which is for nobody else to know.
+    by_hand: bool,
+    /// Whether somebody was refused since it opened.
+    wanted: bool,
 }
 
 impl Cooldown {
     fn new(now: Instant) -> Self {
-        let (probes, last_resort, drained, keys) = Default::default();
-        Cooldown { until: now, transient: true, probes, lease: now, last_resort, drained, keys }
+        let (probes, last_resort, drained, keys, own, by_hand, wanted) = Default::default();
+        Cooldown { until: now, transient: true, probes, lease: now, last_resort, drained, keys, own, by_hand, wanted }
     }
 }
 
@@ -234,6 +241,7 @@ impl Circuit {
             cooldown.last_resort = true;
             return Ok(permit(word.epoch(), Role::LastResort));
         }
+        cooldown.wanted = true;
         let end = if word.state() == CircuitState::HalfOpen { cooldown.lease } else { cooldown.until };
         let retry_after = end.saturating_duration_since(now);
         Err(Refusal::CircuitOpen { retry_after, transient: cooldown.transient })
@@ -326,7 +334,7 @@ impl Circuit {
         let mut cooldown = self.cooldown();
         if !cooldown.drained {
             let until = Deadline::after(self.settings.long_open).instant().max(cooldown.until);
-            *cooldown = Cooldown { until, probes: 0, ..*cooldown };
+            *cooldown = Cooldown { until, probes: 0, own: Some(until), by_hand: true, wanted: false, ..*cooldown };
             self.change(&mut cooldown, CircuitState::Open);
         }
     }
@@ -346,7 +354,8 @@ impl Circuit {
         let changed = std::mem::replace(&mut cooldown.keys, keys) != keys;
         let ends = changed && !cooldown.transient && !cooldown.drained && self.state() == CircuitState::Open;
         if ends {
-            *cooldown = Cooldown { until: Instant::now(), transient: true, probes: 0, ..*cooldown };
+            let now = Instant::now();
+            *cooldown = Cooldown { until: now, own: Some(now), transient: true, probes: 0, ..*cooldown };
             self.change(&mut cooldown, CircuitState::HalfOpen);
         }
         ends
@@ -398,7 +407,8 @@ impl Circuit {
     pub(super) fn force_half_open(&self) {
         let mut cooldown = self.cooldown();
         if self.word().state() != CircuitState::Closed && !cooldown.drained {
-            *cooldown = Cooldown { until: Instant::now(), transient: true, probes: 0, ..*cooldown };
+            let now = Instant::now();
+            *cooldown = Cooldown { until: now, own: Some(now), transient: true, probes: 0, ..*cooldown };
             self.change(&mut cooldown, CircuitState::HalfOpen);
         }
     }
@@ -441,7 +451,9 @@ impl Circuit {
         let length = self.settings.open_for(openings).max(opening.at_least.unwrap_or_default());
         // A cooldown that runs is never shortened.
         let until = Deadline::after(length).instant().max(cooldown.until);
-        *cooldown = Cooldown { until, transient: opening.transient, probes: 0, ..*cooldown };
+        let (transient, own) = (opening.transient, Some(until));
+        let (probes, by_hand, wanted) = (0, false, false);
+        *cooldown = Cooldown { until, transient, probes, own, by_hand, wanted, ..*cooldown };
         self.change(cooldown, CircuitState::Open);
     }
 
@@ -450,10 +462,105 @@ impl Circuit {
         cooldown.until = Instant::now();
         cooldown.transient = true;
         cooldown.drained = false;
+        cooldown.own = None;
         self.consecutive.store(0, Ordering::Relaxed);
         self.window.clear();
         self.change(cooldown, CircuitState::Closed)
     }
+}
+
+/// What other replicas say of the circuit, and what they are told of it.
+impl Circuit {
+    /// Holds calls back as well, for as long as another replica does. While a probe finds out here, its word counts.
+    pub(super) fn learn_opening(&self, opening: &shared_state::Opening) {
+        let mut cooldown = self.cooldown();
+        let state = self.state();
+        let is_probing = state == CircuitState::HalfOpen && cooldown.probes > 0 && cooldown.lease > Instant::now();
+        if cooldown.drained || is_probing {
+            return;
+        }
+        self.openings.fetch_max(opening.openings, Ordering::Relaxed);
+        let until = Deadline::after(opening.remaining).instant();
+        if state == CircuitState::Open {
+            cooldown.until = cooldown.until.max(until);
+            return;
+        }
+        let (transient, probes, wanted) = (opening.transient, 0, false);
+        *cooldown = Cooldown { until, transient, probes, wanted, ..*cooldown };
+        self.change(&mut cooldown, CircuitState::Open);
+    }
+
+    /// Another replica reached the target. What was only heard is forgotten; what happened here stands: its cooldown goes on
+    /// to its end, and then a probe finds out.
+    pub(super) fn learn_closing(&self) {
+        let mut cooldown = self.cooldown();
+        if self.state() != CircuitState::Open || cooldown.drained {
+            return;
+        }
+        match cooldown.own {
+            Some(own) => cooldown.until = own,
+            None => {
+                cooldown.until = Instant::now();
+                cooldown.transient = true;
+                // What the window holds of calls from here stays.
+                self.change(&mut cooldown, CircuitState::Closed);
+            }
+        }
+    }
+
+    /// Holds back the next probe for so long from now on: it is somebody else's turn.
+    pub(super) fn hold(&self, time: Duration) {
+        let mut cooldown = self.cooldown();
+        if self.state() == CircuitState::Open && !cooldown.drained {
+            cooldown.until = cooldown.until.max(Deadline::after(time).instant());
+        }
+    }
+
+    /// How it stands, for others.
+    pub(super) fn standing(&self) -> Standing {
+        if self.state() == CircuitState::Closed {
+            return Standing::Closed;
+        }
+        let cooldown = self.cooldown();
+        let (now, openings) = (Instant::now(), self.openings.load(Ordering::Relaxed));
+        let left = |until: Instant| until.saturating_duration_since(now);
+        match self.state() {
+            CircuitState::Closed => Standing::Closed,
+            _ if cooldown.drained || cooldown.by_hand => Standing::ByHand,
+            CircuitState::HalfOpen => Standing::HalfOpen,
+            CircuitState::Open => Standing::Open {
+                epoch: self.word().epoch(),
+                left: left(cooldown.until),
+                own: cooldown.own.map(|own| shared_state::Opening {
+                    remaining: left(own),
+                    transient: cooldown.transient,
+                    openings,
+                }),
+                wanted: cooldown.wanted,
+                again: self.settings.open_for(openings),
+            },
+        }
+    }
+}
+
+/// How a circuit stands, for other replicas.
+#[derive(Debug)]
+pub(super) enum Standing {
+    Closed,
+    HalfOpen,
+    /// A person opened it.
+    ByHand,
+    Open {
+        epoch: u64,
+        /// For how much longer.
+        left: Duration,
+        /// What happened here that opened it, if it was not others who said so.
+        own: Option<shared_state::Opening>,
+        /// Whether somebody was refused since.
+        wanted: bool,
+        /// For how long it would open again, if the next probe failed.
+        again: Duration,
+    },
 }
 
 struct Opening {

@@ -42,6 +42,7 @@
 
 mod body;
 mod circuit;
+mod exchange;
 mod future;
 mod layer;
 mod permit;

@@ -2,7 +2,8 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    future::Future,
+    sync::{Arc, OnceLock, atomic::Ordering},
 };
 
 use crate::{
@@ -10,10 +11,12 @@ use crate::{
     circuit_breaker::{
         CircuitRules, CircuitSettings, CircuitState,
         circuit::{Circuit, CircuitSnapshot, Listeners},
+        exchange::{self, Exchange},
         permit::{Permit, Permits},
     },
     keyed::Keyed,
     observer::Observers,
+    shared_state::Fleet,
 };
 
 /// The circuits of all targets and providers: share one between the routes that share targets, and they share what they
@@ -32,6 +35,8 @@ struct Inner {
     providers: Keyed<String, Arc<Circuit>>,
     /// The circuit of calls that are for no target: of a client or server with a single upstream.
     nameless: OnceLock<Circuits>,
+    /// What other replicas say.
+    exchange: Arc<Exchange>,
 }
 
 /// The circuits that a call has to pass.
@@ -44,7 +49,7 @@ pub(super) struct Circuits {
 impl CircuitRegistry {
     /// Circuits that open by these rules: [`CircuitSettings`](super::CircuitSettings) for all, or [`CircuitRules`].
     pub fn new(rules: impl Into<CircuitRules>) -> Self {
-        Self::build(rules.into(), Observers::default())
+        Self::build(rules.into(), Observers::default(), Arc::default())
     }
 
     /// A registry of the same rules that tells somebody, besides those that are told already, when a circuit opens, closes
@@ -54,13 +59,14 @@ impl CircuitRegistry {
     pub fn with_observer(&self, observer: impl Observer) -> Self {
         let mut observers = self.inner.observers.clone();
         observers.add(observer);
-        Self::build(self.inner.rules.clone(), observers)
+        Self::build(self.inner.rules.clone(), observers, Arc::default())
     }
 
-    fn build(rules: CircuitRules, observers: Observers) -> Self {
+    fn build(rules: CircuitRules, observers: Observers, exchange: Arc<Exchange>) -> Self {
         let inner = Inner {
             rules,
             observers,
+            exchange,
             targets: Keyed::default(),
             providers: Keyed::default(),
             nameless: OnceLock::new(),
@@ -129,6 +135,43 @@ impl CircuitRegistry {
         });
     }
 
+    /// Shares these circuits with the other replicas of a fleet, for as long as anybody has the registry. Nobody need wait for
+    /// it: spawn it. Of several for one registry, or for those that [`with_rules`](Self::with_rules) makes of it, the last
+    /// goes on.
+    ///
+    /// Four times a second it tells the others which circuits have opened here for failures, and which have closed, and learns
+    /// the same of theirs; no call waits for that. A circuit that is open elsewhere holds calls back here, as long as it does
+    /// there; a last resort passes it as any other. Near the end of its time one replica that has calls for it takes the turn
+    /// to probe, while the others hold on; when a probe is answered, all know. What happened here stands: a circuit
+    /// that failed here waits for its own end and its own probe, whatever others say, and keeps it to itself once they have
+    /// reached the target. Without an answer of the shared state each circuit goes by itself.
+    ///
+    /// What a person does ([`open`](Self::open), [`drain`](Self::drain)) stays here, but that a [`close`](Self::close) ends
+    /// for all what was only heard.
+    pub fn share(&self, fleet: &Fleet) -> impl Future<Output = ()> + Send + use<> {
+        let (registry, exchange, fleet) = (Arc::downgrade(&self.inner), self.inner.exchange.clone(), fleet.clone());
+        async move {
+            let begun = exchange.begun.fetch_add(1, Ordering::Relaxed) + 1;
+            let mut ticks = exchange::ticks();
+            loop {
+                ticks.tick().await;
+                let Some(inner) = registry.upgrade() else { return };
+                if exchange.begun.load(Ordering::Relaxed) != begun {
+                    return;
+                }
+                exchange.tick(&fleet, || CircuitRegistry { inner: inner.clone() }.named()).await;
+            }
+        }
+    }
+
+    /// All circuits that others may know, by the names that they have among them.
+    fn named(&self) -> Vec<(Arc<str>, Arc<Circuit>)> {
+        let (targets, providers) = (self.inner.targets.all(), self.inner.providers.all());
+        let targets = targets.iter().map(|(id, circuits)| (exchange::of_target(id.as_str()), circuits.target.clone()));
+        let providers = providers.iter().map(|(name, circuit)| (exchange::of_provider(name), circuit.clone()));
+        targets.chain(providers).collect()
+    }
+
     /// Admits a call to a target, or to a single upstream, by all circuits that it has to pass.
     pub(super) fn admit(&self, target: Option<&Target>, last_resort: bool) -> Result<Permits, Refusal> {
         self.with_circuits(target, |circuits| {
@@ -144,7 +187,7 @@ impl CircuitRegistry {
     /// same one; one whose settings change begins in the state of the old one.
     #[must_use]
     pub fn with_rules(&self, rules: impl Into<CircuitRules>) -> Self {
-        let new = Self::build(rules.into(), self.inner.observers.clone());
+        let new = Self::build(rules.into(), self.inner.observers.clone(), self.inner.exchange.clone());
         let renewed = |circuit: &Arc<Circuit>, settings: &CircuitSettings| match circuit.settings() == settings {
             true => circuit.clone(),
             false => Arc::new(circuit.with_settings(*settings)),
@@ -169,10 +212,13 @@ impl CircuitRegistry {
     }
 
     fn with_circuits<T>(&self, target: Option<&Target>, read: impl FnOnce(&Circuits) -> T) -> T {
-        let Inner { rules, observers, .. } = &*self.inner;
+        let Inner { rules, observers, exchange, .. } = &*self.inner;
         let circuit = |settings: &CircuitSettings, target: Option<&str>, provider: Option<&str>| {
             let listeners = Listeners::new(observers.clone(), target, provider);
-            Arc::new(Circuit::new(*settings).with_listeners(listeners))
+            let circuit = Circuit::new(*settings).with_listeners(listeners);
+            // Others may know it already.
+            exchange.introduce(&circuit, target, provider);
+            Arc::new(circuit)
         };
         let Some(target) = target else {
             let new = || Circuits { target: circuit(rules.general(), None, None), provider: None };
