@@ -166,6 +166,8 @@ impl Simulation {
 
 /// An hour of requests.
 fn simulate(world: World, strategy: &'static str, seed: u64) -> Outcome {
+    // Circuits draw how long they are open.
+    fastrand::seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let told = runtime.block_on(async move {
         let simulation = Arc::new(Simulation {
