@@ -125,6 +125,17 @@ async fn retries_stay_within_their_budget() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_guard_refused_is_no_traffic_that_retries_may_be_a_share_of() {
+    let refused = (0..100).map(|_| Act::Refuse);
+    let inner = Scripted::playing(refused.chain((0..40).map(|_| Act::Answer(500))).collect::<Vec<_>>());
+    let service = RetryLayer::new().with_budget(RetryBudget::new(0.2)).layer(inner.clone());
+    for _ in 0..120 {
+        let _ = service.clone().oneshot(request()).await.unwrap();
+    }
+    assert_eq!(inner.calls(), 100 + 20 + 10, "those that are always allowed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_try_is_in_the_log() {
     let inner = Scripted::playing([Act::Answer(503), Act::Answer(200)]);
     let context = RequestContext::new();
@@ -383,6 +394,21 @@ async fn all_circuits_open_is_answered_by_the_last_resort() {
     assert!(route.targets().iter().all(|target| circuits.state(target) == CircuitState::Open));
     assert_eq!(service.oneshot(request()).await.unwrap().status(), 200);
     assert_eq!(inner.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_last_resort_is_tried_once() {
+    let (breaker, _) = breaker(1);
+    let inner = Scripted::playing(vec![Act::Answer(500); 4]);
+    let service = ServiceBuilder::new()
+        .layer(FailoverLayer::new(&route(&["a", "b"])))
+        .layer(RetryLayer::new())
+        .layer(breaker)
+        .service(inner.clone());
+    for calls in [2, 3, 4] {
+        assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), 503);
+        assert_eq!(inner.calls(), calls);
+    }
 }
 
 #[test]

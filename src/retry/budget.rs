@@ -7,7 +7,8 @@ use crate::budget::Budget;
 pub struct RetryBudget(Arc<Budget>);
 
 impl RetryBudget {
-    /// Retries may be that share of first tries in any 10 s; the first 10 in that time are always allowed.
+    /// Retries may be that share of the first tries that ended in the last 10 s, but for those that a guard refused; 10 in that time are
+    /// always allowed.
     #[must_use]
     pub fn new(share: f64) -> Self {
         RetryBudget(Arc::new(Budget::new(share)))

@@ -103,6 +103,10 @@ where
             if let Some(entry) = this.entry {
                 entry.ended(Outcome::of(fault.clone()));
             }
+            // What a guard refuses never reached the wire: it is no traffic that retries may be a share of.
+            if *this.tries == 1 && this.again.is_some() && !fault.as_ref().is_some_and(is_refusal) {
+                this.policy.budget.record_first_try();
+            }
             let Some(fault) = fault else {
                 return Poll::Ready(result.map(|response| response.map(ResponseBody::inner)));
             };
@@ -126,6 +130,10 @@ where
     }
 }
 
+fn is_refusal(fault: &Fault) -> bool {
+    fault.kind() == FaultKind::Refused
+}
+
 #[cold]
 fn tell(context: &RequestContext, fault: &Fault, wait: Duration) {
     let target = context.target();
@@ -144,7 +152,8 @@ fn tell(context: &RequestContext, fault: &Fault, wait: Duration) {
 impl<C> RetryLayer<C> {
     /// How long to wait for the next try after that failure; `None` where there is none to be.
     fn wait(&self, fault: &Fault, tries: u32, context: Option<&RequestContext>) -> Option<Duration> {
-        if tries >= self.attempts {
+        // The one try that open circuits let through is one: a retry would double what reaches targets that are all down.
+        if tries >= self.attempts || context.is_some_and(RequestContext::is_last_resort) {
             return None;
         }
         let asked = fault.retry_after();

@@ -28,7 +28,8 @@
 //! as long as the provider asks (`Retry-After`), else with exponential backoff and full jitter (a random part of twice
 //! the last bound: [why](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)). It does not wait
 //! past the request's [`Deadline`](crate::Deadline), nor for longer than `max_retry_after`: failover has something
-//! better to do then. A budget keeps retries a share of all traffic, so that an outage is not met with twice the load.
+//! better to do then. A budget keeps retries a share of the traffic that reaches targets, so that an outage is not met with twice the
+//! load; and a [last resort](crate::RequestContext::is_last_resort), which is let through an open circuit, is tried once.
 //!
 //! A failed response is dropped before the wait, and a refusal by a guard is never retried: where one follows a failure
 //! of the wire, the wire's is returned.

@@ -49,10 +49,7 @@ where
             }
         }
         let context = request.extensions().get::<RequestContext>().cloned();
-        let again = (self.policy.attempts > 1).then(|| {
-            self.policy.budget.record_first_try();
-            (self.inner.clone(), copy(&mut request, context.is_some()))
-        });
+        let again = (self.policy.attempts > 1).then(|| (self.inner.clone(), copy(&mut request, context.is_some())));
         let asker = Asker::new(request.headers(), context.as_ref());
         // The instance that was polled ready makes the first call; the clone is polled before each further one.
         let first = self.inner.call(request);
