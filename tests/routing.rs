@@ -2,9 +2,11 @@
 //!
 //! Time is paused and chance is seeded: what a target would do to a request depends on the seed, the request and the target only,
 //! so that strategies are compared on the same luck. `ROUTING_SEED=7 cargo test --test routing -- --nocapture` makes another
-//! world, prints its tables and holds the claims against it, too; `ROUTING_SEEDS=20` holds them against twenty others. `UPDATE_DOCS=1` writes the page's tables anew.
+//! world, prints its tables and holds the claims against it, too; `ROUTING_SEEDS=20` holds them against twenty others. `UPDATE_DOCS=1` writes the page's tables and plots anew.
 
 #![allow(clippy::unwrap_used)] // what fails here fails the test
+
+mod plot;
 
 use std::{
     convert::Infallible,
@@ -27,6 +29,8 @@ use tower_failover::{
     circuit_breaker::CircuitRegistry,
     failover::{Adaptive, Cost, Latency, Weighted},
 };
+
+use plot::{Axis, Mark, Panel, Plot, Tone};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const PER_SECOND: f64 = 5.0;
@@ -62,6 +66,16 @@ impl World {
         ),
         (World::PriceChange, "Price change", "From minute 30 on, the primary costs three times as much."),
     ];
+
+    fn file(self) -> &'static str {
+        match self {
+            World::Normal => "routing-normal",
+            World::Outage => "routing-outage",
+            World::BrownOut => "routing-brown-out",
+            World::Quota => "routing-quota",
+            World::PriceChange => "routing-price",
+        }
+    }
 
     fn is_bad_at(self, elapsed: Duration) -> bool {
         (1_200..1_800).contains(&elapsed.as_secs()) && matches!(self, World::Outage | World::BrownOut)
@@ -263,6 +277,15 @@ struct Outcome {
     flaps: usize,
     /// The primary's share in each two minutes.
     primary: Vec<f64>,
+    /// The same of all who answered.
+    parts: Vec<[f64; 3]>,
+    /// The median and the 99th of 100 times in each two minutes, in seconds.
+    times: Vec<[f64; 2]>,
+}
+
+/// What share of the times is not longer.
+fn quantile(sorted: &[Duration], share: f64) -> Duration {
+    sorted[((sorted.len() as f64 * share).ceil() as usize).max(1) - 1]
 }
 
 impl Outcome {
@@ -270,51 +293,109 @@ impl Outcome {
         let all = told.len() as f64;
         let mut took: Vec<_> = told.iter().map(|it| it.took).collect();
         took.sort_unstable();
-        let quantile = |share: f64| took[((took.len() as f64 * share).ceil() as usize).max(1) - 1];
         let mut tens = vec![[0_usize; 3]; (HOUR.as_secs() / 10) as usize];
-        let mut minutes = vec![(0.0, 0.0); (HOUR.as_secs() / 120) as usize];
+        let mut minutes = vec![(Vec::new(), [0.0; 3]); (HOUR.as_secs() / 120) as usize];
         for it in &told {
-            let of_two_minutes = &mut minutes[(it.at.as_secs() / 120) as usize];
-            of_two_minutes.0 += if it.by == Some(0) { 1.0 } else { 0.0 };
-            of_two_minutes.1 += 1.0;
+            let (took, by) = &mut minutes[(it.at.as_secs() / 120) as usize];
+            took.push(it.took);
+            it.by.into_iter().for_each(|place| by[place] += 1.0);
             it.by.into_iter().for_each(|by| tens[(it.at.as_secs() / 10) as usize][by] += 1);
         }
         let leads = tens.iter().map(|counts| (0..3).max_by_key(|place| (counts[*place], 3 - place)).unwrap());
         let leads: Vec<_> = leads.collect();
-        let primary = minutes.iter().map(|(primary, all)| primary / f64::max(*all, 1.0));
+        let parts: Vec<_> = minutes.iter().map(|(took, by)| by.map(|count| count / took.len() as f64)).collect();
+        let times = minutes.iter_mut().map(|(took, _)| {
+            took.sort_unstable();
+            [0.5, 0.99].map(|share| quantile(took, share).as_secs_f64())
+        });
+        let times = times.collect();
         Outcome {
             shares: [0, 1, 2].map(|place| told.iter().filter(|it| it.by == Some(place)).count() as f64 / all),
             failed: told.iter().filter(|it| it.by.is_none()).count(),
-            p50: quantile(0.5),
-            p99: quantile(0.99),
+            p50: quantile(&took, 0.5),
+            p99: quantile(&took, 0.99),
             cost: told.iter().map(|it| it.cost).sum::<f64>() / all * 1_000.0,
             flaps: leads.windows(2).filter(|pair| pair[0] != pair[1]).count(),
-            primary: primary.collect(),
+            primary: parts.iter().map(|parts| parts[0]).collect(),
+            parts,
+            times,
         }
     }
 
     fn row(&self, strategy: &str) -> String {
-        const BARS: [char; 9] = ['·', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-        let bars: String = self.primary.iter().map(|share| BARS[(share * 8.0).round() as usize]).collect();
         let [a, b, c] = self.shares.map(|share| (share * 100.0).round());
         let (p50, p99) = (self.p50.as_secs_f64(), self.p99.as_secs_f64());
         let Outcome { failed, cost, flaps, .. } = self;
-        format!(
-            "| `{strategy}` | {a} / {b} / {c} % | {p50:.2} s | {p99:.2} s | ${cost:.2} | {flaps} | {failed} | `{bars}` |"
-        )
+        format!("| `{strategy}` | {a} / {b} / {c} % | {p50:.2} s | {p99:.2} s | ${cost:.2} | {flaps} | {failed} |")
+    }
+
+    /// Who answered, and how soon, over the hour.
+    fn panels(&self, strategy: &str) -> [Panel; 2] {
+        let minutes = Axis::new(0.0, 60.0, &[(0.0, "0"), (30.0, "30"), (60.0, "60 min")]);
+        // Drawn as steps: each two minutes stand for themselves.
+        let steps = |values: &mut dyn Iterator<Item = f64>| {
+            values
+                .enumerate()
+                .flat_map(|(place, value)| [0.0, 2.0].map(|more| (2.0 * place as f64 + more, value)))
+                .collect()
+        };
+        let sums = |places: usize| steps(&mut self.parts.iter().map(|parts| parts[..places].iter().sum()));
+        let marks = [(Tone::Third, 3), (Tone::Second, 2), (Tone::First, 1)];
+        let who = Panel {
+            title: strategy.into(),
+            x: Axis { ticks: Vec::new(), ..minutes.clone() },
+            y: Axis::new(0.0, 1.0, &[(0.0, "0"), (0.5, "50 %"), (1.0, "100 %")]),
+            marks: marks.map(|(tone, places)| Mark { tone, filled: true, points: sums(places) }).into(),
+            words: Vec::new(),
+        };
+        let marks = [(Tone::Strong, 1), (Tone::Faint, 0)];
+        let points = |which: usize| steps(&mut self.times.iter().map(|times| times[which]));
+        let how_soon = Panel {
+            title: String::new(),
+            x: minutes,
+            y: Axis::new(0.0, 8.0, &[(0.0, "0"), (4.0, "4 s"), (8.0, "8 s")]),
+            marks: marks.map(|(tone, which)| Mark { tone, filled: false, points: points(which) }).into(),
+            words: Vec::new(),
+        };
+        [who, how_soon]
     }
 }
 
-fn tables(seed: u64) -> String {
-    let mut page = String::new();
+fn tables(seed: u64) -> (String, Vec<Plot>) {
+    let (mut page, mut plots) = (String::new(), Vec::new());
     for (world, name, about) in World::ALL {
-        let heads = "| strategy | share of primary / second / third | p50 | p99 | 1,000 requests | flaps | failed | the primary's share, each 2 minutes |";
-        let _ = write!(page, "\n### {name}\n\n{about}\n\n{heads}\n| --- | --- | --- | --- | --- | --- | --- | --- |\n");
-        for strategy in STRATEGIES {
-            let _ = writeln!(page, "{}", simulate(world, strategy, seed).row(strategy));
+        let outcomes = STRATEGIES.map(|strategy| (strategy, simulate(world, strategy, seed)));
+        let file = world.file();
+        let heads = "| strategy | share of primary / second / third | p50 | p99 | 1,000 requests | flaps | failed |";
+        let _ = write!(
+            page,
+            "\n### {name}\n\n{about}\n\n![Who answers, and how soon, over the hour](plots/{file}.svg)\n\n"
+        );
+        let _ = write!(page, "{heads}\n| --- | --- | --- | --- | --- | --- | --- |\n");
+        outcomes.iter().for_each(|(strategy, outcome)| _ = writeln!(page, "{}", outcome.row(strategy)));
+        let (mut who, mut how_soon): (Vec<_>, Vec<_>) = (Vec::new(), Vec::new());
+        for [a, b] in outcomes.iter().map(|(strategy, outcome)| outcome.panels(strategy)) {
+            who.push(a);
+            how_soon.push(b);
         }
+        // Where the first strategy leaves room for it.
+        who[1].words = vec![
+            ((3.0, 0.12), "primary", Tone::Strong),
+            ((3.0, 0.45), "second", Tone::Strong),
+            ((3.0, 0.79), "third", Tone::Strong),
+        ];
+        how_soon[0].title = "p99, and p50 in grey".into();
+        let about =
+            format!("{name}: the share of each target and the times of answers under each strategy, over an hour");
+        plots.push(Plot {
+            name: file,
+            about,
+            columns: STRATEGIES.len(),
+            size: (150.0, 90.0),
+            panels: who.into_iter().chain(how_soon).collect(),
+        });
     }
-    page
+    (page, plots)
 }
 
 fn unseen_seed() -> Option<u64> {
@@ -329,13 +410,14 @@ fn the_page_shows_what_comes_out() {
     const BEGIN: &str = "<!-- generated by tests/routing.rs -->\n";
     const END: &str = "\n<!-- end of what is generated -->";
     if let Some(seed) = unseen_seed() {
-        println!("{}", tables(seed));
+        println!("{}", tables(seed).0);
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/routing.md");
     let page = std::fs::read_to_string(path).unwrap();
     let (before, rest) = page.split_once(BEGIN).unwrap();
     let (shown, after) = rest.split_once(END).unwrap();
-    let tables = tables(SHOWN);
+    let (tables, plots) = tables(SHOWN);
+    plots.iter().for_each(Plot::keep);
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(path, format!("{before}{BEGIN}{tables}{END}{after}")).unwrap();
     } else {
