@@ -51,6 +51,7 @@ pub struct Mark {
     pub points: Vec<(f64, f64)>,
 }
 
+#[allow(dead_code)] // no guide needs all of them
 #[derive(Clone, Copy)]
 pub enum Tone {
     First,
@@ -78,13 +79,13 @@ const STYLE: &str = "<style>\
 text{font:12px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;fill:var(--f)}\
 .t{font-weight:600;fill:var(--s)}.g{stroke:var(--g);fill:none}path{stroke-linejoin:round}\
 .la,.lb,.lc,.ls,.lf{fill:none;stroke-width:1.5}\
-.la{stroke:var(--a)}.lb{stroke:var(--b)}.lc{stroke:var(--c)}.ls{stroke:var(--s)}.lf{stroke:var(--f)}\
+.la{stroke:var(--a)}.lb{stroke:var(--b)}.ls{stroke:var(--s)}.lc,.lf{stroke:var(--f)}\
 .fa{fill:var(--a)}.fb{fill:var(--b)}.fc{fill:var(--c)}\
 .wa{fill:var(--a)}.wb{fill:var(--b)}.wc,.wf{fill:var(--f)}.ws{fill:var(--s)}\
 </style>";
 
 /// Room for the words beside, above and below a panel.
-const LEFT: f64 = 46.0;
+const LEFT: f64 = 56.0;
 const GAP: f64 = 18.0;
 const ABOVE: f64 = 26.0;
 const BELOW: f64 = 28.0;

@@ -24,8 +24,14 @@ const UNSEEN: u32 = 5;
 const MOST_STEPS: u32 = 3;
 /// Once it has led for so long, it is no longer held against the primary that it had to leave.
 const FORGIVEN: Duration = Duration::from_secs(3_600);
-/// How often a request sees whether the primary is well again.
+/// How often a request sees whether the primary is well again; and, when it seems to be, whether it is: of a few calls, all go well
+/// by chance with one that fails a third of them.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
+const PROVE_EVERY: Duration = Duration::from_secs(2);
+/// How often a request sees how another target does, when the primary is to yield to it and nothing is known of it lately; and for how
+/// long, before it leads on good faith.
+const EXPLORE_EVERY: Duration = Duration::from_millis(400);
+const EXPLORE_FOR: Duration = Duration::from_secs(10);
 /// Another target must be better by so much.
 const BETTER: f32 = 1.2;
 /// And the primary, sick as it is, by so much that the one that leads in its place turns out the worse choice.
@@ -41,7 +47,10 @@ const MUCH_BETTER: f32 = 2.0;
 /// [weight](Self::with_cost_weight) that is left to it; it must be better than the primary's. A price alone moves nobody: for that there is
 /// [`Cost`](super::Cost).
 ///
-/// While the primary is away, every ten seconds one request tries it first. It returns once it has been away for a minute and
+/// Of whom it would yield to and knows nothing lately, it sends a request there first every 400 ms, until four have told how it does, or for
+/// ten seconds.
+///
+/// While the primary is away, every ten seconds one request tries it first, and when that goes well, every two seconds. It returns once it has been away for a minute and
 /// was above the [return threshold](Self::with_return_threshold) for half a minute; each time that it has to leave again, that
 /// minute becomes four times as long. So a target that comes and goes does not take the traffic along. It returns sooner where the
 /// one that leads in its place turns out to do worse by half, and then stays as long as it would have been away. A change of the
@@ -68,6 +77,8 @@ struct State {
     well_since: AtomicU64,
     /// When the last request was sent to see.
     probed: AtomicU64,
+    /// Which place is to be seen before the primary yields to it, and since which millisecond, and one more; 0 is none.
+    explored: AtomicU64,
 }
 
 /// Who leads: in one word, 16 bits of its place, one of whether the primary is back for want of a better one, 7 of how often it
@@ -111,6 +122,7 @@ impl Adaptive {
             lead: AtomicU64::new(0),
             well_since: AtomicU64::new(0),
             probed: AtomicU64::new(0),
+            explored: AtomicU64::new(0),
         };
         Adaptive {
             pulses: statistics.pulses(route).into(),
@@ -200,6 +212,7 @@ impl Adaptive {
             Err(word) => Lead::of(word),
             Ok(_) => {
                 self.state.well_since.store(0, Ordering::Relaxed);
+                self.state.explored.store(0, Ordering::Relaxed);
                 self.state.probed.store(millis, Ordering::Relaxed);
                 self.tell(route, lead, next, now);
                 next
@@ -229,9 +242,15 @@ impl Adaptive {
             _ => LEAST_LEAD,
         };
         if led < least || self.health(lead.place, now, ENOUGH_TO_LEAVE).is_none_or(|health| health >= self.threshold) {
+            if self.state.explored.load(Ordering::Relaxed) != 0 {
+                self.state.explored.store(0, Ordering::Relaxed);
+            }
             return None;
         }
         let place = self.best_other(route, request, lead.place, now)?;
+        if lead.place == 0 && self.explores(place, now) {
+            return None;
+        }
         // Only what the primary did is held against it.
         let left = match lead.place {
             0 if led >= FORGIVEN => 1,
@@ -264,10 +283,42 @@ impl Adaptive {
         }
     }
 
+    /// Whether it is to be seen first how that one does.
+    fn explores(&self, place: usize, now: Instant) -> bool {
+        if self.pulses.get(place).is_none_or(|pulse| pulse.minute(now).calls() >= ENOUGH_TO_RETURN) {
+            return false;
+        }
+        let (millis, explored) = (self.state.millis(now) + 1, self.state.explored.load(Ordering::Relaxed));
+        let since = Lead::of(explored);
+        if explored != 0 && since.place == place {
+            return millis.saturating_sub(since.since) < EXPLORE_FOR.as_millis() as u64;
+        }
+        let word = Lead { place, for_want: false, left: 0, since: millis }.word();
+        self.state.explored.store(word, Ordering::Relaxed);
+        true
+    }
+
+    /// Whom this request is to see, though the primary leads.
+    fn to_explore(&self, now: Instant) -> Option<usize> {
+        let explored = self.state.explored.load(Ordering::Relaxed);
+        if explored == 0 {
+            return None;
+        }
+        let place = Lead::of(explored).place;
+        let is_known = self.pulses.get(place).is_none_or(|pulse| pulse.minute(now).calls() >= ENOUGH_TO_RETURN);
+        (!is_known && self.is_due(EXPLORE_EVERY, now)).then_some(place)
+    }
+
     /// Whether this request sees whether the primary is well again.
     fn probes(&self, now: Instant) -> bool {
+        let seems_well = self.state.well_since.load(Ordering::Relaxed) != 0;
+        self.is_due(if seems_well { PROVE_EVERY } else { PROBE_EVERY }, now)
+    }
+
+    /// Whether it is time to see again: of those who ask at the same time, for one.
+    fn is_due(&self, every: Duration, now: Instant) -> bool {
         let (millis, probed) = (self.state.millis(now), self.state.probed.load(Ordering::Relaxed));
-        let is_due = millis.saturating_sub(probed) >= PROBE_EVERY.as_millis() as u64;
+        let is_due = millis.saturating_sub(probed) >= every.as_millis() as u64;
         is_due && self.state.probed.compare_exchange(probed, millis, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
@@ -363,7 +414,10 @@ impl Strategy for Adaptive {
         let (now, order) = (Instant::now(), Order::as_listed(route));
         let lead = self.lead(route, request, now);
         match lead.place {
-            0 => order,
+            0 => match self.to_explore(now) {
+                Some(place) => order.with_first(place),
+                None => order,
+            },
             // Should the one that leads fail, the others are asked as listed.
             place => {
                 let order = order.with_first(place);
@@ -434,7 +488,7 @@ mod tests {
             assert!((60..=130).contains(&primary), "until it was noticed, and one of fifty: {primary}");
             assert_eq!(play.changes, 1);
             let early = play.go_on(60, WELL).await;
-            assert!(early[0] <= 7, "the last minute was bad: {early:?}");
+            assert!(early[0] <= 12, "the last minute was bad: {early:?}");
             play.go_on(120, WELL).await;
             assert_eq!((play.go_on(60, WELL).await, play.changes), ([300, 0, 0], 2));
         }
@@ -462,6 +516,29 @@ mod tests {
         }
         let firsts = play.go_on(60, SLOW).await;
         assert!(firsts[1] > 200 && firsts[2] == 0, "{firsts:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_was_never_asked_is_seen_before_the_primary_yields_to_it() {
+        let mut play = Play::new();
+        play.go_on(300, WELL).await;
+        // It is slow for its own kind, and better still than those of whom nothing is known.
+        let firsts = play.go_on(600, [Some(1_200), Some(1_800), Some(2_500)]).await;
+        assert_eq!(play.changes, 0, "{firsts:?}");
+        assert!(firsts[1] + firsts[2] <= 120, "a few a minute: {firsts:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_fails_a_third_of_its_calls_does_not_return_by_luck() {
+        let mut play = Play::new();
+        play.go_on(300, WELL).await;
+        play.go_on(60, DOWN).await;
+        assert_eq!(play.changes, 1);
+        for second in 0..1_200 {
+            let fails = second % 30 >= 20;
+            play.go_on(1, if fails { DOWN } else { WELL }).await;
+        }
+        assert_eq!(play.changes, 1);
     }
 
     #[tokio::test(start_paused = true)]
