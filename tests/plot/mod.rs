@@ -3,38 +3,38 @@
 use std::fmt::Write;
 
 /// Several panels of one size, side by side.
-pub struct Plot {
+pub(crate) struct Plot {
     /// The file's name, without its end.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// What is seen, for those who do not see it.
-    pub about: String,
-    pub columns: usize,
+    pub(crate) about: String,
+    pub(crate) columns: usize,
     /// Of a panel's drawing.
-    pub size: (f64, f64),
-    pub panels: Vec<Panel>,
+    pub(crate) size: (f64, f64),
+    pub(crate) panels: Vec<Panel>,
 }
 
 #[derive(Clone)]
-pub struct Panel {
-    pub title: String,
-    pub x: Axis,
-    pub y: Axis,
+pub(crate) struct Panel {
+    pub(crate) title: String,
+    pub(crate) x: Axis,
+    pub(crate) y: Axis,
     /// The ones behind first.
-    pub marks: Vec<Mark>,
+    pub(crate) marks: Vec<Mark>,
     /// Words within, where they begin and in which tone.
-    pub words: Vec<((f64, f64), &'static str, Tone)>,
+    pub(crate) words: Vec<((f64, f64), &'static str, Tone)>,
 }
 
 #[derive(Clone)]
-pub struct Axis {
-    pub from: f64,
-    pub to: f64,
-    pub ticks: Vec<(f64, String)>,
+pub(crate) struct Axis {
+    pub(crate) from: f64,
+    pub(crate) to: f64,
+    pub(crate) ticks: Vec<(f64, String)>,
 }
 
 impl Axis {
     /// Ticks with these words, and no more.
-    pub fn new(from: f64, to: f64, ticks: &[(f64, &str)]) -> Self {
+    pub(crate) fn new(from: f64, to: f64, ticks: &[(f64, &str)]) -> Self {
         Axis { from, to, ticks: ticks.iter().map(|(at, words)| (*at, words.to_string())).collect() }
     }
 
@@ -44,16 +44,16 @@ impl Axis {
 }
 
 #[derive(Clone)]
-pub struct Mark {
-    pub tone: Tone,
+pub(crate) struct Mark {
+    pub(crate) tone: Tone,
     /// Whether what is below is filled.
-    pub filled: bool,
-    pub points: Vec<(f64, f64)>,
+    pub(crate) filled: bool,
+    pub(crate) points: Vec<(f64, f64)>,
 }
 
 #[allow(dead_code)] // no guide needs all of them
 #[derive(Clone, Copy)]
-pub enum Tone {
+pub(crate) enum Tone {
     First,
     Second,
     Third,
@@ -114,7 +114,7 @@ impl Plot {
     }
 
     /// Writes it with `UPDATE_DOCS=1`; else it must be there as it is.
-    pub fn keep(&self) {
+    pub(crate) fn keep(&self) {
         let path = format!("{}/docs/plots/{}.svg", env!("CARGO_MANIFEST_DIR"), self.name);
         let svg = self.svg();
         if std::env::var_os("UPDATE_DOCS").is_some() {
