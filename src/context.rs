@@ -397,6 +397,11 @@ impl RequestContext {
         }
     }
 
+    /// Records why a target is not tried in its turn. It may be tried later.
+    pub(crate) fn passed_over(&self, target: &Target, why: Fault) {
+        AttemptGuard::new(self.attempt_for(target.clone(), false, self.form, None)).end(Outcome::Refused(why));
+    }
+
     /// The context of another try of the same target, with its own entry in the log.
     pub(crate) fn another_try(&self) -> Self {
         let call = self.attempt().and_then(Attempt::call).and_then(Call::again);

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, ops::Range};
 use bytes::Bytes;
 
 use crate::{
-    Requirements,
+    Ability, Requirements,
     dialect::json_scan::{self, Malformed, root_members},
 };
 
@@ -97,6 +97,10 @@ impl RequestOutline {
     /// Adds what the body says to what the request needs. Unlike the rest of the outline this takes a second look at it.
     pub(crate) fn add_requirements(&self, needs: &mut Requirements) {
         (self.add_requirements)(&self.body, needs);
+        // Gemini's requests say so in their path.
+        if self.streaming {
+            needs.abilities.insert(Ability::Streaming);
+        }
         // A quarter less: the estimate's error, where it says too much.
         needs.least_input_tokens = Some(needs.input_tokens / 4 * 3);
     }

@@ -270,6 +270,13 @@ pub enum Need {
     Tag(Box<str>),
     /// A language.
     Language(Box<str>),
+    /// A first output within so long. A target that lately was slower is passed over while there are others.
+    TimeToFirstOutput {
+        /// How long it may take.
+        allowed: Duration,
+        /// Within how long 95 of 100 streams lately began.
+        recent: Duration,
+    },
 }
 
 impl fmt::Display for Need {
@@ -285,6 +292,9 @@ impl fmt::Display for Need {
             }
             Need::Tag(tag) => write!(f, "tag {tag:?}"),
             Need::Language(language) => write!(f, "language {language:?}"),
+            Need::TimeToFirstOutput { allowed, recent } => {
+                write!(f, "max_ttft ({allowed:?} allowed, 5 of 100 lately took more than {recent:?})")
+            }
         }
     }
 }

@@ -145,6 +145,11 @@ pub(crate) fn as_answer<'a>(dialect: Dialect, events: impl IntoIterator<Item = C
     }
 }
 
+/// What a client speaks that calls this path, where what it asks for can be read. Embeddings are OpenAI's.
+pub(crate) fn of_path(path: &str) -> Option<Dialect> {
+    Dialect::from_path(path).or_else(|| path.ends_with("/embeddings").then_some(Dialect::OpenAiChat))
+}
+
 /// Scans a request for what every layer needs of it, its path for what its dialect says there; `None` where nothing is
 /// known of the dialect's requests.
 pub(crate) fn outline(dialect: Dialect, path: &str, body: &Bytes) -> Option<Result<RequestOutline, Fault>> {

@@ -16,7 +16,7 @@ use tower::util::Oneshot;
 use tower_service::Service;
 
 use crate::{
-    BoxError, Classify, Deadline, Dialect, Fault, FaultKind, Outcome, RequestContext, RequestOutline, ResponseBody,
+    BoxError, Classify, Deadline, Fault, FaultKind, Outcome, RequestContext, RequestOutline, ResponseBody,
     body::{Asker, Collect},
     context::AttemptGuard,
     dialect,
@@ -322,7 +322,7 @@ fn prepare(parts: &mut Parts, body: &Bytes, policy: &Policy) -> Result<RequestCo
     let context = context.with_deadline(Deadline::after(policy.total));
     context.tell(&policy.observers);
     context.is_for(parts.uri.path());
-    match context.dialect().or_else(|| Dialect::from_path(parts.uri.path())) {
+    match context.dialect().or_else(|| dialect::of_path(parts.uri.path())) {
         None => Ok(context),
         Some(dialect) => dialect::describe(context, dialect, parts.uri.path(), body),
     }

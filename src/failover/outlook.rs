@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::strategy::Order;
 use crate::{
-    Provider, RateLimitsRegistry, RequestContext, RequestOutline, Route, Statistics, rate_limits::Latest,
+    Need, Provider, RateLimitsRegistry, RequestContext, RequestOutline, Route, Statistics, rate_limits::Latest,
     statistics::Pulse,
 };
 
@@ -34,14 +34,27 @@ impl Outlook {
         }
     }
 
-    /// The order, but those behind the others that will probably refuse the request or be too slow for it.
-    pub(super) fn look(&self, order: Order, request: &RequestContext) -> Order {
+    /// The order, but those behind the others that will probably refuse the request or be too slow for it. Of the latter,
+    /// `passed_over` is told those before which another one comes that is not.
+    pub(super) fn look(
+        &self,
+        order: Order,
+        request: &RequestContext,
+        mut passed_over: impl FnMut(usize, Need),
+    ) -> Order {
         let order = match request.asked().and_then(|asked| asked.max_time_to_first_output) {
             // The bound is on streams only.
-            Some(most) if request.outline().is_some_and(RequestOutline::streaming) => order.with_last(|place| {
-                let p95 = self.latencies.get(place).and_then(|pulse| pulse.p95_latency(true));
-                p95.is_some_and(|p95| p95 > most)
-            }),
+            Some(allowed) if request.outline().is_some_and(RequestOutline::streaming) => {
+                let missed = |place: usize| {
+                    let recent = self.latencies.get(place)?.p95_latency(true)?;
+                    (recent > allowed).then_some(Need::TimeToFirstOutput { allowed, recent })
+                };
+                let in_turn = || (0..order.len()).filter_map(|rank| order.get(rank));
+                let behind = in_turn().rfind(|place| missed(*place).is_none());
+                let early = in_turn().take_while(|place| Some(*place) != behind).filter(|_| behind.is_some());
+                early.for_each(|place| missed(place).into_iter().for_each(|need| passed_over(place, need)));
+                order.with_last(|place| missed(place).is_some())
+            }
             _ => order,
         };
         if self.limits.is_empty() {
@@ -86,6 +99,22 @@ mod tests {
 
     /// Who answers a request, if whoever `fails` does not.
     async fn answered_by(layer: &FailoverLayer, most: Option<Duration>, fails: &str) -> String {
+        let log = log_of(layer, most, fails).await;
+        log.attempts().answered().unwrap().target().unwrap().id().to_string()
+    }
+
+    /// What the log says of each attempt.
+    fn said(request: &RequestContext) -> Vec<String> {
+        let said = request.attempts().iter().map(|attempt| {
+            let outcome = attempt.outcome().unwrap();
+            let why = outcome.fault().and_then(|fault| fault.refusal()).map(|refusal| format!(": {refusal}"));
+            format!("{} {}{}", attempt.target().unwrap().id(), outcome.name(), why.unwrap_or_default())
+        });
+        said.collect()
+    }
+
+    /// The context of a request that was answered.
+    async fn log_of(layer: &FailoverLayer, most: Option<Duration>, fails: &str) -> RequestContext {
         let service = layer.layer(service_fn(|request: Request<Full<Bytes>>| {
             let target = RequestContext::of(request.extensions()).unwrap().target().unwrap().id().to_string();
             let fails = target.starts_with(fails) && !fails.is_empty();
@@ -101,7 +130,7 @@ mod tests {
         let mut request = Request::post("/v1/chat/completions").body(body).unwrap();
         request.extensions_mut().insert(context.clone());
         assert_eq!(service.oneshot(request).await.unwrap().status(), 200);
-        context.attempts().answered().unwrap().target().unwrap().id().to_string()
+        context
     }
 
     #[tokio::test(start_paused = true)]
@@ -150,8 +179,12 @@ mod tests {
         for _ in 0..20 {
             assert_eq!(answered_by(&layer, None, "").await, "slow/m");
         }
-        assert_eq!(answered_by(&layer, most, "").await, "fast/m");
-        assert_eq!(answered_by(&layer, most, "fast").await, "slow/m", "better than nobody");
+        let log = log_of(&layer, most, "").await;
+        let why = "slow/m refused: the target does not offer max_ttft (500ms allowed, 5 of 100 lately took more than ";
+        assert!(said(&log)[0].starts_with(why) && said(&log)[1..] == ["fast/m answered"], "{:?}", said(&log));
+        assert_eq!(log.attempts().sent(), 1, "whoever is passed over was not asked");
+        let log = log_of(&layer, most, "fast").await;
+        assert_eq!(said(&log)[1..], ["fast/m unavailable", "slow/m answered"], "better than nobody");
         assert_eq!(answered_by(&layer, Some(Duration::from_secs(2)), "").await, "slow/m");
         advance(Duration::from_secs(301)).await;
         assert_eq!(answered_by(&layer, most, "").await, "slow/m", "it is forgotten after five minutes");

@@ -66,7 +66,11 @@ impl Walk {
             None => Order::as_listed(&policy.route),
             Some(strategy) => strategy.order(&policy.route, &context),
         };
-        let order = policy.outlook.look(order, &context);
+        let order = policy.outlook.look(order, &context, |place, need| {
+            if let (Some(target), Some(unmet)) = (policy.route.targets().get(place), Unmet::new(vec![need])) {
+                context.passed_over(target, Refusal::Unmet(unmet).into());
+            }
+        });
         Walk {
             policy,
             client_dialect: context.dialect(),

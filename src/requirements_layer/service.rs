@@ -5,7 +5,7 @@ use http::Request;
 use http_body_util::Full;
 use tower_service::Service;
 
-use crate::{Dialect, RequestContext, body, dialect, requirements_layer::RequirementsLayer};
+use crate::{RequestContext, body, dialect, requirements_layer::RequirementsLayer};
 
 /// A service that is told what its requests need: see the [module](crate::requirements_layer).
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ impl RequirementsLayer {
         if let (None, Some(target)) = (context.target(), &self.target) {
             context = context.with_target(target.clone());
         }
-        let from_path = || Dialect::from_path(request.uri().path());
+        let from_path = || dialect::of_path(request.uri().path());
         let Some(dialect) = context.dialect().or_else(from_path).or(self.dialect) else { return context };
         // What cannot be read is for the service to answer.
         dialect::describe(context.clone(), dialect, request.uri().path(), &body::whole(request.body().clone()))
@@ -57,7 +57,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Ability, Requirements, Target};
+    use crate::{Ability, Dialect, Requirements, Target};
 
     fn context(layer: RequirementsLayer, path: &str, given: Option<RequestContext>) -> RequestContext {
         let body = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"12345678"}]}"#;

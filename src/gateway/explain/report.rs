@@ -174,6 +174,7 @@ fn need(need: &Need) -> Value {
         Need::MaxOutputTokens { .. } => "max_output_tokens",
         Need::Tag(_) => "tag",
         Need::Language(_) => "language",
+        Need::TimeToFirstOutput { .. } => "max_ttft",
     };
     json!({ "need": name, "message": need.to_string() })
 }
