@@ -332,6 +332,11 @@ impl RequestContext {
         self.asked().is_some() || self.shared.requirements.get().is_some()
     }
 
+    /// Whether what it needs was derived already, or said.
+    pub(crate) fn has_derived_requirements(&self) -> bool {
+        self.shared.requirements.get().is_some()
+    }
+
     /// What its caller needs beyond what its body shows.
     #[must_use]
     pub fn asked(&self) -> Option<&Requirements> {

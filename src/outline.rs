@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, ops::Range};
 use bytes::Bytes;
 
 use crate::{
-    Ability, Requirements,
+    Abilities, Ability, Requirements,
     dialect::json_scan::{self, Malformed, root_members},
 };
 
@@ -22,8 +22,37 @@ pub struct RequestOutline {
     /// How many answers the client asks for at once.
     choices: u64,
     metering: Metering,
-    /// Adds what a body of its dialect says to what the request needs.
-    add_requirements: fn(&[u8], &mut Requirements),
+    /// What it may need, by the names at its top.
+    mentioned: Abilities,
+    /// The most tokens that it says it wants to have answered.
+    max_output: Option<u64>,
+    reading: &'static Reading,
+}
+
+/// How the bodies of a dialect say what they need.
+pub(crate) struct Reading {
+    /// Adds what a body says to what the request needs.
+    pub(crate) add_requirements: fn(&[u8], &mut Requirements),
+    /// Whether a body may need an ability, of those of which its top says nothing. It may say so where the body does not, but not
+    /// the other way round, and is fast: it looks for words.
+    pub(crate) may_need: fn(&[u8], Ability) -> bool,
+}
+
+/// Whether the word stands in a body: as a name or as a text of its own, for within a text its quotes would be escaped.
+pub(crate) fn says(body: &[u8], quoted: &str) -> bool {
+    memchr::memmem::find(body, quoted.as_bytes()).is_some()
+}
+
+/// What a request may need that has a member of that name at its top. No two dialects mean different things by one.
+fn mentioned_by(name: &[u8]) -> &'static [Ability] {
+    match name {
+        b"tools" | b"functions" => &[Ability::Tools],
+        b"parallel_tool_calls" | b"tool_choice" => &[Ability::ParallelTools],
+        b"response_format" | b"output_format" | b"text" => &[Ability::StructuredOutput],
+        b"output_config" | b"generationConfig" => &[Ability::StructuredOutput, Ability::Reasoning],
+        b"reasoning_effort" | b"reasoning" | b"thinking" => &[Ability::Reasoning],
+        _ => &[],
+    }
 }
 
 /// How a stream is made to tell what it cost.
@@ -48,7 +77,7 @@ impl fmt::Debug for RequestOutline {
 }
 
 impl RequestOutline {
-    pub(crate) fn new(body: Bytes, add_requirements: fn(&[u8], &mut Requirements)) -> Self {
+    pub(crate) fn new(body: Bytes, reading: &'static Reading) -> Self {
         let metering = Metering::Missing { text: r#""stream_options":{"include_usage":true},"# };
         RequestOutline {
             body,
@@ -58,23 +87,23 @@ impl RequestOutline {
             streaming: false,
             choices: 1,
             metering,
-            add_requirements,
+            mentioned: Abilities::NONE,
+            max_output: None,
+            reading,
         }
     }
 
     /// Of a dialect that names the model and whether to stream in the body, and whose streams tell their usage unasked.
-    pub(crate) fn telling_usage(
-        body: &Bytes,
-        add_requirements: fn(&[u8], &mut Requirements),
-    ) -> Result<Self, Malformed> {
-        let mut outline = RequestOutline::new(body.clone(), add_requirements);
+    pub(crate) fn telling_usage(body: &Bytes, reading: &'static Reading) -> Result<Self, Malformed> {
+        let mut outline = RequestOutline::new(body.clone(), reading);
         outline.set_metering(Metering::Asked);
         for member in root_members(body)? {
             let (key, value) = member?;
             match &*key {
                 "model" if value.is_string() => outline.add_model(value.range()),
                 "stream" => outline.set_streaming(value.is_true()),
-                _ => {}
+                "max_tokens" | "max_output_tokens" => outline.add_max_output(value.as_u64()),
+                name => outline.mention(name.as_bytes()),
             }
         }
         Ok(outline)
@@ -96,13 +125,49 @@ impl RequestOutline {
 
     /// Adds what the body says to what the request needs. Unlike the rest of the outline this takes a second look at it.
     pub(crate) fn add_requirements(&self, needs: &mut Requirements) {
-        (self.add_requirements)(&self.body, needs);
+        (self.reading.add_requirements)(&self.body, needs);
         // Gemini's requests say so in their path.
         if self.streaming {
             needs.abilities.insert(Ability::Streaming);
         }
         // A quarter less: the estimate's error, where it says too much.
         needs.least_input_tokens = Some(needs.input_tokens / 4 * 3);
+    }
+
+    /// Takes in that there is a member of that name at its top.
+    pub(crate) fn mention(&mut self, name: &[u8]) {
+        mentioned_by(name).iter().for_each(|ability| self.mentioned.insert(*ability));
+    }
+
+    /// Takes in how long its answer may be.
+    pub(crate) fn add_max_output(&mut self, tokens: Option<u64>) {
+        self.max_output = self.max_output.max(tokens);
+    }
+
+    /// Whether the request may need the ability. It surely does not where this says no, but for a word that is spelled with
+    /// escapes: such a request is refused by its target.
+    pub(crate) fn may_need(&self, ability: Ability) -> bool {
+        match ability {
+            Ability::Streaming => self.streaming,
+            Ability::Tools | Ability::ParallelTools | Ability::StructuredOutput | Ability::Reasoning => {
+                self.mentioned.contains(ability)
+            }
+            deeper => (self.reading.may_need)(&self.body, deeper),
+        }
+    }
+
+    /// Whether a window of so many tokens surely holds its input.
+    pub(crate) fn surely_fits(&self, window: u64) -> bool {
+        /// An image counts for fewer tokens a byte that it takes at the least to tell of it.
+        const IN_IMAGES: u64 = 20;
+        // No text has more tokens than bytes.
+        let bytes = self.body.len() as u64;
+        bytes < window && (bytes * IN_IMAGES < window || !self.may_need(Ability::ImageInput))
+    }
+
+    /// The most tokens that it says it wants to have answered.
+    pub(crate) fn max_output(&self) -> Option<u64> {
+        self.max_output
     }
 
     /// Adds a place where the value of `model` stands, quotes included.
@@ -197,8 +262,10 @@ impl RequestOutline {
 mod tests {
     use super::*;
 
+    const NONE: Reading = Reading { add_requirements: |_, _| {}, may_need: |_, _| false };
+
     fn outline(body: &'static str) -> RequestOutline {
-        let mut outline = RequestOutline::new(Bytes::from_static(body.as_bytes()), |_, _| {});
+        let mut outline = RequestOutline::new(Bytes::from_static(body.as_bytes()), &NONE);
         let mut from = 0;
         while let Some(at) = body[from..].find("\"old\"") {
             outline.add_model(from + at..from + at + 5);

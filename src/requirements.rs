@@ -166,6 +166,11 @@ impl Capabilities {
         !self.lacks.contains(ability)
     }
 
+    /// What is known to be missing.
+    pub(crate) fn lacks(&self) -> Abilities {
+        self.lacks
+    }
+
     /// Whether nothing is known to be missing, so that nothing needs comparing.
     #[must_use]
     pub fn is_unrestricted(&self) -> bool {

@@ -16,9 +16,9 @@ use tower::{
     },
 };
 use tower_failover::{
-    CapabilityFilterLayer, CatchErrorLayer, CircuitBreakerLayer, CollectBodyLayer, Dialect, FailoverLayer,
-    FailoverStack, FaultInjectionLayer, ProviderLayer, RateLimitLayer, RequirementsLayer, RetryLayer, Route,
-    Statistics, TimeoutLayer,
+    Capabilities, CapabilityFilterLayer, CatchErrorLayer, CircuitBreakerLayer, CollectBodyLayer, Dialect,
+    FailoverLayer, FailoverStack, FaultInjectionLayer, ProviderLayer, RateLimitLayer, RequirementsLayer, RetryLayer,
+    Route, Statistics, Target, TimeoutLayer,
     fault_injection::FaultSwitch,
     provider::{DispatchLayer, StreamGuardLayer},
     rate_limit::{Limits, RateLimitRegistry},
@@ -127,7 +127,25 @@ fn own() -> Vec<Case> {
         let layers = ServiceBuilder::new().layer(RequirementsLayer::new()).layer(CapabilityFilterLayer::new());
         Box::new(layers.service(Upstream::new()).runs(Template::addressed(restricted_target()))) as Box<dyn Run>
     };
+    let checked = |name, length, make: fn() -> Target| {
+        let layers = move || {
+            let layers = ServiceBuilder::new().layer(RequirementsLayer::new()).layer(CapabilityFilterLayer::new());
+            Box::new(layers.service(Upstream::new()).runs(Template::talk(length).to(make()))) as Box<dyn Run>
+        };
+        Case { name, base: ADDRESSED, make: Box::new(layers) }
+    };
+    let unknown = || targets()[0].clone();
+    let known = || targets()[0].clone().with_known_capabilities();
+    // Longer in bytes than the window is in tokens: only a close look says that it fits.
+    let narrow = || targets()[0].clone().with_capabilities(Capabilities::new().with_context_window(32_000));
+    let tiny = || targets()[0].clone().with_capabilities(Capabilities::new().with_context_window(1_000));
     vec![
+        checked("requirements, model unknown, 1 KiB", 1 << 10, unknown),
+        checked("requirements, model of the table, 1 KiB", 1 << 10, known),
+        checked("requirements, model unknown, 100 KiB", 100 << 10, unknown),
+        checked("requirements, model of the table, 100 KiB", 100 << 10, known),
+        checked("requirements, all looked at, 1 KiB", 1 << 10, tiny),
+        checked("requirements, all looked at, 100 KiB", 100 << 10, narrow),
         case(TIMEOUT, TimeoutLayer::new()),
         addressed("timeout, with a context", TimeoutLayer::new()),
         case(RETRY, RetryLayer::new()),

@@ -146,6 +146,22 @@ impl Template {
         template
     }
 
+    /// As [`plain`](Self::plain), with a body of so many bytes that is a talk of three turns, in words.
+    pub(crate) fn talk(length: usize) -> Self {
+        let mut template = Template::plain();
+        let head = r#"{"model":"gpt-4o","max_tokens":500,"messages":[{"role":"system","content":"Answer briefly."},{"role":"user","content":"Who?"},{"role":"assistant","content":"She."},{"role":"user","content":""#;
+        let tail = r#""}],"temperature":0.7}"#;
+        let words = "All of these words are to be read, one (1) after the other. ".repeat(length / 60 + 1);
+        *template.request.body_mut() =
+            Full::new([head, &words[..length - head.len() - tail.len()], tail].concat().into());
+        template
+    }
+
+    /// The same requests, each with a context that names that target.
+    pub(crate) fn to(self, target: Target) -> Self {
+        Template { target: Some(target), ..self }
+    }
+
     /// Requests as failover sends them, each with a context that names its target.
     pub(crate) fn addressed(target: Target) -> Self {
         Template { target: Some(target), ..Template::plain() }

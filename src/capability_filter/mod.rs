@@ -31,8 +31,12 @@
 //! It compares the [`Requirements`](crate::Requirements) in the request's [`RequestContext`](crate::RequestContext) with
 //! the [`Capabilities`](crate::Capabilities) and tags of its [`Target`](crate::Target); failover derives the former
 //! from the body. A request without either passes. The refusal names every unmet need.
+//!
+//! A body is looked at closely only where a glance leaves a doubt: one with fewer bytes than the target's window has tokens, and without the
+//! words for what the target lacks, is passed on at once. So a request that fits pays no more for a model of which much is known.
 
 mod future;
+mod glance;
 mod layer;
 mod service;
 

@@ -3,7 +3,11 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tower_service::Service;
 
-use crate::{Refusal, RequestContext, ResponseBody, capability_filter::ResponseFuture, guard::Guarded};
+use crate::{
+    Refusal, RequestContext, ResponseBody,
+    capability_filter::{ResponseFuture, glance},
+    guard::Guarded,
+};
 
 /// A service that is spared what its targets cannot serve: see the [module](crate::capability_filter).
 #[derive(Clone, Debug)]
@@ -23,6 +27,9 @@ fn refusal(context: &RequestContext) -> Option<Refusal> {
     let translated =
         target.provider().is_some_and(|provider| client.is_some_and(|client| client != provider.dialect()));
     if target.capabilities().is_unrestricted() && !context.is_particular() && !translated {
+        return None;
+    }
+    if !translated && glance::suffices(context, target) {
         return None;
     }
     let needs = context.requirements()?;

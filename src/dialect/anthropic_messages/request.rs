@@ -15,13 +15,38 @@ use crate::{
         json_scan::{Malformed, Value, root_members},
         tokens,
     },
+    outline::{Reading, says},
 };
 
 /// What an image costs at the least: Anthropic counts a token for 750 pixels, so this is one of 250 by 250.
 const TOKENS_PER_IMAGE: u64 = 85;
 
+static READING: Reading = Reading { add_requirements, may_need };
+
+fn may_need(body: &[u8], ability: Ability) -> bool {
+    match ability {
+        Ability::ImageInput => says(body, r#""image""#),
+        Ability::DocumentInput => says(body, r#""document""#),
+        // An assistant has spoken in every longer talk.
+        Ability::Prefill => says(body, ASSISTANT) && begins_answer(body),
+        _ => false,
+    }
+}
+
+const ASSISTANT: &str = r#""assistant""#;
+
+fn is_of_assistant(message: &Value<'_>) -> bool {
+    message.member("role").is_some_and(|role| role.json() == ASSISTANT.as_bytes())
+}
+
+/// Whether the last message is one that the model is to go on with.
+fn begins_answer(body: &[u8]) -> bool {
+    let messages = root_members(body).into_iter().flatten().flatten().filter(|(name, _)| name == "messages");
+    messages.filter_map(|(_, messages)| messages.elements().flatten().last()).any(|last| is_of_assistant(&last))
+}
+
 pub(crate) fn outline(body: &Bytes) -> Result<RequestOutline, Malformed> {
-    RequestOutline::telling_usage(body, add_requirements)
+    RequestOutline::telling_usage(body, &READING)
 }
 
 fn add_requirements(body: &[u8], needs: &mut Requirements) {
@@ -34,7 +59,7 @@ fn add_requirements(body: &[u8], needs: &mut Requirements) {
             "messages" => {
                 let mut begun = false;
                 for message in value.elements().filter_map(Result::ok) {
-                    begun = message.member("role").is_some_and(|role| role.json() == b"\"assistant\"");
+                    begun = is_of_assistant(&message);
                     text_weight += message.member("content").map_or(0, |content| add_content(&content, needs));
                 }
                 if begun {

@@ -18,7 +18,7 @@ use crate::{
         json_scan::{Malformed, Value, root_members},
         tokens,
     },
-    outline::Metering,
+    outline::{Metering, Reading, says},
 };
 
 /// What an image costs at the least.
@@ -96,15 +96,27 @@ pub(crate) fn with_model<'p>(path: &'p str, name: &str) -> Cow<'p, str> {
     Cow::Owned(replaced)
 }
 
+static READING: Reading = Reading { add_requirements, may_need };
+
+/// Whichever kind of data there is: what it is may have to be guessed.
+fn may_need(body: &[u8], ability: Ability) -> bool {
+    let is_media = matches!(ability, Ability::ImageInput | Ability::AudioInput | Ability::DocumentInput);
+    let words = [r#""inlineData""#, r#""inline_data""#, r#""fileData""#, r#""file_data""#];
+    is_media && words.iter().any(|word| says(body, word))
+}
+
 pub(crate) fn outline(body: &Bytes) -> Result<RequestOutline, Malformed> {
-    let mut outline = RequestOutline::new(body.clone(), add_requirements);
+    let mut outline = RequestOutline::new(body.clone(), &READING);
     // Every stream tells its usage.
     outline.set_metering(Metering::Asked);
     for item in root_members(body)? {
         let (key, value) = item?;
-        if camel(key) == "generationConfig" {
-            let choices = member(&value, "candidateCount").and_then(|count| count.as_u64());
-            outline.set_choices(choices.unwrap_or(1).max(1));
+        let name = camel(key);
+        outline.mention(name.as_bytes());
+        if name == "generationConfig" {
+            let setting = |name| member(&value, name).and_then(|number| number.as_u64());
+            outline.set_choices(setting("candidateCount").unwrap_or(1).max(1));
+            outline.add_max_output(setting("maxOutputTokens"));
         }
     }
     Ok(outline)

@@ -5,10 +5,13 @@ use bytes::Bytes;
 use crate::{
     Feature, RequestOutline, Requirements,
     dialect::json_scan::{Malformed, root_members},
+    outline::Reading,
 };
 
+static READING: Reading = Reading { add_requirements, may_need: |_, _| false };
+
 pub(crate) fn outline(body: &Bytes) -> Result<RequestOutline, Malformed> {
-    let mut outline = RequestOutline::new(body.clone(), add_requirements);
+    let mut outline = RequestOutline::new(body.clone(), &READING);
     for member in root_members(body)? {
         let (key, value) = member?;
         if key == "model" && value.is_string() {

@@ -13,14 +13,25 @@ use crate::{
         json_scan::{Cursor, Malformed, Value, root_members},
         tokens,
     },
-    outline::Metering,
+    outline::{Metering, Reading, says},
 };
 
 /// What an image costs at the least (OpenAI's price for one at low detail).
 const TOKENS_PER_IMAGE: u64 = 85;
 
+static READING: Reading = Reading { add_requirements, may_need };
+
+fn may_need(body: &[u8], ability: Ability) -> bool {
+    match ability {
+        Ability::ImageInput => says(body, r#""image_url""#),
+        Ability::AudioInput => says(body, r#""input_audio""#),
+        Ability::DocumentInput => says(body, r#""file""#),
+        _ => false,
+    }
+}
+
 pub(crate) fn outline(body: &Bytes) -> Result<RequestOutline, Malformed> {
-    let mut outline = RequestOutline::new(body.clone(), add_requirements);
+    let mut outline = RequestOutline::new(body.clone(), &READING);
     Cursor::read_object(body, |name, value| {
         match name {
             b"model" => {
@@ -32,7 +43,8 @@ pub(crate) fn outline(body: &Bytes) -> Result<RequestOutline, Malformed> {
             b"stream" => outline.set_streaming(value.value()?.is_true()),
             b"stream_options" => outline.set_metering(metering(&value.value()?)),
             b"n" => outline.set_choices(value.value()?.as_u64().unwrap_or(1)),
-            _ => {}
+            b"max_tokens" | b"max_completion_tokens" => outline.add_max_output(value.value()?.as_u64()),
+            name => outline.mention(name),
         }
         Ok(())
     })?;

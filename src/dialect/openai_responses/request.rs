@@ -15,13 +15,25 @@ use crate::{
         json_scan::{Malformed, Value, root_members},
         tokens,
     },
+    outline::{Reading, says},
 };
 
 /// What an image costs at the least (OpenAI's price for one at low detail).
 const TOKENS_PER_IMAGE: u64 = 85;
 
+static READING: Reading = Reading { add_requirements, may_need };
+
+fn may_need(body: &[u8], ability: Ability) -> bool {
+    match ability {
+        Ability::ImageInput => says(body, r#""input_image""#),
+        Ability::AudioInput => says(body, r#""input_audio""#),
+        Ability::DocumentInput => says(body, r#""input_file""#),
+        _ => false,
+    }
+}
+
 pub(crate) fn outline(body: &Bytes) -> Result<RequestOutline, Malformed> {
-    RequestOutline::telling_usage(body, add_requirements)
+    RequestOutline::telling_usage(body, &READING)
 }
 
 fn add_requirements(body: &[u8], needs: &mut Requirements) {
