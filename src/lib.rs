@@ -93,6 +93,7 @@ pub mod fuzzing;
 #[cfg_attr(docsrs, doc(cfg(feature = "gateway")))]
 pub mod gateway;
 mod guard;
+pub mod health;
 mod keyed;
 mod latency;
 mod models;

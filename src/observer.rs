@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use crate::{Fault, Outcome, RequestSummary, Target};
+use crate::{Fault, Outcome, RequestSummary, Target, TargetId};
 
 /// Is told what happens: counts it, logs it, pages somebody.
 ///
@@ -159,6 +159,16 @@ pub enum Event {
         provider: Option<Arc<str>>,
         /// What it does with calls from now on.
         state: CircuitState,
+    },
+    /// A target was asked how it is, besides its calls: see [`health`](crate::health).
+    #[non_exhaustive]
+    HealthChecked {
+        /// The target's name.
+        target: TargetId,
+        /// How it failed, if it did.
+        fault: Option<Fault>,
+        /// How long that took.
+        latency: Duration,
     },
     /// Somebody [drained](crate::circuit_breaker::CircuitRegistry::drain) a target, or put it back.
     #[non_exhaustive]

@@ -86,12 +86,22 @@ struct Locked<'a> {
 
 struct Change<'a> {
     circuit: &'a Circuit,
-    before: Seen,
-    after: Seen,
+    before: Heard,
+    after: Heard,
 }
 
 /// What listeners hear of: the state, and whether the circuit is drained.
-type Seen = (CircuitState, bool);
+type Heard = (CircuitState, bool);
+
+/// A circuit when somebody looked at it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    epoch: u64,
+    pub(super) state: CircuitState,
+    /// Whether time alone mends it.
+    pub(super) transient: bool,
+    pub(super) drained: bool,
+}
 
 impl Deref for Locked<'_> {
     type Target = Cooldown;
@@ -411,6 +421,47 @@ impl Circuit {
             *cooldown = Cooldown { until: now, own: Some(now), transient: true, probes: 0, ..*cooldown };
             self.change(&mut cooldown, CircuitState::HalfOpen);
         }
+    }
+
+    /// The epoch that it is in, and whether it is open only until waiting mends it.
+    pub(super) fn seen(&self) -> Seen {
+        let cooldown = self.cooldown();
+        Seen {
+            epoch: self.word().epoch(),
+            state: self.state(),
+            transient: cooldown.transient,
+            drained: cooldown.drained,
+        }
+    }
+
+    /// Closes the circuit: somebody else found out that calls are answered. Nothing where it is drained, or is not as it was
+    /// seen any more.
+    pub(super) fn close_as_seen(&self, seen: &Seen) {
+        let mut cooldown = self.cooldown();
+        if self.is_as(seen) && seen.state != CircuitState::Closed && !cooldown.drained {
+            self.close_locked(&mut cooldown);
+        }
+    }
+
+    /// Lets the next call find out how it is, where time alone would mend it. Nothing where it is not as it was seen any more.
+    pub(super) fn half_open_as_seen(&self, seen: &Seen) {
+        let mut cooldown = self.cooldown();
+        if self.is_as(seen) && seen.state == CircuitState::Open && cooldown.transient && !cooldown.drained {
+            *cooldown = Cooldown { until: Instant::now(), probes: 0, ..*cooldown };
+            self.change(&mut cooldown, CircuitState::HalfOpen);
+        }
+    }
+
+    /// Opens a closed circuit. Nothing where it is not as it was seen any more.
+    pub(super) fn open_as_seen(&self, seen: &Seen, fault: &Fault) {
+        let mut cooldown = self.cooldown();
+        if let (true, CircuitState::Closed, Some(opening)) = (self.is_as(seen), seen.state, self.opening(fault)) {
+            self.open_locked(&mut cooldown, opening);
+        }
+    }
+
+    fn is_as(&self, seen: &Seen) -> bool {
+        self.word() == Word::new(seen.epoch, seen.state)
     }
 
     /// How the circuit is now.

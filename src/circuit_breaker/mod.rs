@@ -41,6 +41,7 @@
 //! is dropped says nothing about the target.
 
 mod body;
+mod checkup;
 mod circuit;
 mod exchange;
 mod future;
@@ -52,6 +53,7 @@ mod settings;
 
 pub use crate::CircuitState;
 pub use body::VerdictBody;
+pub(crate) use checkup::Evidence;
 pub use circuit::CircuitSnapshot;
 pub use future::ResponseFuture;
 pub use layer::CircuitBreakerLayer;

@@ -42,8 +42,8 @@ struct Inner {
 /// The circuits that a call has to pass.
 #[derive(Clone)]
 pub(super) struct Circuits {
-    target: Arc<Circuit>,
-    provider: Option<Arc<Circuit>>,
+    pub(super) target: Arc<Circuit>,
+    pub(super) provider: Option<Arc<Circuit>>,
 }
 
 impl CircuitRegistry {
@@ -211,7 +211,12 @@ impl CircuitRegistry {
         new
     }
 
-    fn with_circuits<T>(&self, target: Option<&Target>, read: impl FnOnce(&Circuits) -> T) -> T {
+    /// Tells whoever hears of circuits.
+    pub(crate) fn tell(&self, event: impl FnOnce() -> crate::Event) {
+        self.inner.observers.tell(event);
+    }
+
+    pub(super) fn with_circuits<T>(&self, target: Option<&Target>, read: impl FnOnce(&Circuits) -> T) -> T {
         let Inner { rules, observers, exchange, .. } = &*self.inner;
         let circuit = |settings: &CircuitSettings, target: Option<&str>, provider: Option<&str>| {
             let listeners = Listeners::new(observers.clone(), target, provider);

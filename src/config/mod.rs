@@ -69,6 +69,7 @@ mod auth;
 mod breaker;
 mod cache;
 mod error;
+mod health;
 mod mask;
 mod pattern;
 mod policy;
@@ -108,7 +109,7 @@ use self::{
     reader::{Reader, Table},
     route::RouteReader,
 };
-use crate::{Provider, circuit_breaker::CircuitSettings, rate_limit::Limits};
+use crate::{Provider, circuit_breaker::CircuitSettings, health::HealthCheck, rate_limit::Limits};
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const DEFAULT_MAX_BODY: usize = 32 << 20;
@@ -138,6 +139,8 @@ pub struct Config {
     pub breakers: BTreeMap<String, CircuitSettings>,
     /// The settings of each provider's circuit, by its name: its own `breaker`, over that of `[defaults]`.
     pub provider_breakers: BTreeMap<String, CircuitSettings>,
+    /// How targets are asked how they are, besides their calls, by [target id](crate::TargetId); the others are not.
+    pub health_checks: BTreeMap<String, HealthCheck>,
     /// What each provider may be asked, by its name.
     pub provider_limits: BTreeMap<String, Limits>,
     /// The settings of `[defaults]`.
@@ -170,6 +173,7 @@ impl Default for Config {
             providers: BTreeMap::new(),
             breakers: BTreeMap::new(),
             provider_breakers: BTreeMap::new(),
+            health_checks: BTreeMap::new(),
             provider_limits: BTreeMap::new(),
             default_breaker: CircuitSettings::default(),
             warnings: Vec::new(),
@@ -309,15 +313,17 @@ fn read(mut root: Table<'_>) -> Config {
     let log = LogFormat::read(&mut root).unwrap_or_default();
     let (policy, default_breaker) = read_defaults(&mut root);
     let providers = provider::read_all(&mut root, default_breaker);
-    let (breakers, names) = Default::default();
-    let mut route_reader = RouteReader { providers: &providers, defaults: &policy, breakers, names };
+    let (breakers, checks, names) = Default::default();
+    let mut route_reader = RouteReader { providers: &providers, defaults: &policy, breakers, checks, names };
     let routes = route_reader.read_all(&mut root);
-    let RouteReader { breakers, names, .. } = route_reader;
+    let RouteReader { breakers, checks, names, .. } = route_reader;
+    let health_checks = checks.into_iter().filter_map(|(target, check)| Some((target, check?))).collect();
     let auth = auth::read(&mut root, &names);
     let listen = read_listen(&mut root, &auth).unwrap_or(DEFAULT_LISTEN);
     root.finish();
     let mut config =
         Config { listen, auth, max_body, limits, tls, log, routes, breakers, default_breaker, ..Config::default() };
+    config.health_checks = health_checks;
     for (name, entry) in providers.into_iter().filter_map(|(name, entry)| Some((name, entry?))) {
         config.provider_breakers.insert(name.clone(), entry.breaker);
         config.providers.insert(name.clone(), entry.provider);

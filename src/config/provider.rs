@@ -2,14 +2,18 @@
 
 use std::{collections::BTreeMap, num::NonZeroU32};
 
-use super::{breaker, reader::Table, secret::read_credentials, value::Value};
-use crate::{Credentials, Dialect, KeyHeader, Provider, Variant, circuit_breaker::CircuitSettings, rate_limit::Limits};
+use super::{breaker, health, reader::Table, secret::read_credentials, value::Value};
+use crate::{
+    Credentials, Dialect, KeyHeader, Provider, Variant, circuit_breaker::CircuitSettings, health::HealthCheck,
+    rate_limit::Limits,
+};
 
 /// A provider, and the circuits' settings that its targets inherit.
 pub(super) struct ProviderEntry {
     pub(super) provider: Provider,
     pub(super) breaker: CircuitSettings,
     pub(super) limits: Limits,
+    pub(super) health_check: Option<HealthCheck>,
 }
 
 /// The providers by name; `None` for one whose table is wrong, so that a target that names it is not wrong too.
@@ -54,6 +58,7 @@ fn read(name: &str, value: Value<'_>, defaults: CircuitSettings) -> Option<Provi
         _ => KeyHeader::Bearer,
     });
     let breaker = breaker::read(&mut table, defaults);
+    let health_check = health::read(&mut table, None);
     let mut limit = |name| table.take_u32(name).and_then(NonZeroU32::new);
     let limits = Limits {
         requests_per_minute: limit("requests_per_minute"),
@@ -86,5 +91,6 @@ fn read(name: &str, value: Value<'_>, defaults: CircuitSettings) -> Option<Provi
     let known = spot.reader().known_credentials(name);
     let credentials = credentials.map(|new| known.filter(|known| known.is_same_as(&new)).cloned().unwrap_or(new));
     dialect?;
-    Some(ProviderEntry { provider: provider?.with_credentials(credentials?).with_tags(tags), breaker, limits })
+    let provider = provider?.with_credentials(credentials?).with_tags(tags);
+    Some(ProviderEntry { provider, breaker, limits, health_check })
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    breaker,
+    breaker, health,
     pattern::{Pattern, Routes},
     policy::Policy,
     price,
@@ -11,7 +11,7 @@ use super::{
     reader::Table,
     value::Value,
 };
-use crate::{Ability, Capabilities, Route, Target, circuit_breaker::CircuitSettings};
+use crate::{Ability, Capabilities, Route, Target, circuit_breaker::CircuitSettings, health::HealthCheck};
 
 /// A fallback chain, and what it does about failures and silence.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub(super) struct RouteReader<'a> {
     pub(super) defaults: &'a Policy,
     /// By the target's id: a target has one circuit, however many routes it serves.
     pub(super) breakers: BTreeMap<String, CircuitSettings>,
+    /// In the same way: a target is asked in one way how it is.
+    pub(super) checks: BTreeMap<String, Option<HealthCheck>>,
     /// The names of all routes, of those too that are wrong.
     pub(super) names: Vec<String>,
 }
@@ -99,6 +101,7 @@ impl RouteReader<'_> {
         });
         let inherited = entry.map(|entry| entry.breaker).unwrap_or_default();
         let breaker = breaker::read(&mut table, inherited);
+        let check = health::read(&mut table, entry.and_then(|entry| entry.health_check));
         let weight = table.take("weight").and_then(|value| value.u32_or_zero());
         let price = price::read(&mut table);
         let spot = table.spot().clone();
@@ -115,6 +118,9 @@ impl RouteReader<'_> {
         }
         if *self.breakers.entry(id.to_owned()).or_insert(breaker) != breaker {
             spot.report(format_args!("the target {id} has another `breaker` in another route, and only one circuit"));
+        }
+        if *self.checks.entry(id.to_owned()).or_insert(check) != check {
+            spot.report(format_args!("the target {id} has another `health_check` in another route"));
         }
         // What is known of the model, and then what the file says.
         let target = target.with_known_capabilities().with_known_price();

@@ -72,6 +72,13 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Tells somebody what happens to circuits, and of the checks of targets.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn with_observer_of_circuits(mut self, observer: impl Observer) -> Self {
+        self.circuits = self.circuits.with_observer(observer);
+        self
+    }
+
     /// Tells somebody, besides those that are told already, what happens to requests and to circuits. The circuits know no
     /// calls yet, and stacks that were made before are not heard of: this is said before the first.
     #[must_use]

@@ -55,6 +55,11 @@ impl Telemetry {
         layer.with_observer(self.handle.clone())
     }
 
+    /// Counts checks of targets.
+    pub(super) fn of_checks(&self) -> impl Observer + use<> {
+        self.metrics.observer_of_checks()
+    }
+
     /// Tells of no other routes, and of no other targets, any more.
     pub(super) fn serve_only<'a>(&self, routes: impl Iterator<Item = &'a Route>) {
         self.metrics.serve_only(routes);

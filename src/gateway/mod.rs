@@ -25,6 +25,7 @@ pub mod explain;
 mod generate;
 mod hangup;
 mod headers;
+mod health;
 mod keep_alive;
 pub mod log;
 mod metrics;
@@ -59,6 +60,7 @@ use http::StatusCode;
 
 use self::{
     access::{Access, Slots},
+    health::HealthChecks,
     metrics::Telemetry,
     stack::Stack,
     status::{Feed, Status},
@@ -93,6 +95,7 @@ struct Inner {
     demo: Option<Demo>,
     stopping: AtomicBool,
     slots: Slots,
+    health: HealthChecks,
     /// The first address that it is served at and that others than this machine can reach, if there is one.
     exposed: OnceLock<SocketAddr>,
 }
@@ -146,15 +149,29 @@ impl Gateway {
     fn build(config: Config, demo: Option<Demo>, faults: &FaultSwitch) -> Self {
         let client = upstream::client(faults);
         let feed = Feed::default();
-        let shared = config.shared().with_observer(feed.clone());
         let telemetry = Telemetry::new();
+        let shared = config.shared().with_observer(feed.clone()).with_observer_of_circuits(telemetry.of_checks());
         let live = Live::new(config, shared, &client, &telemetry, None);
         live.keep_keys_fresh();
+        let health = HealthChecks::default();
+        health.begin(&live, &client);
         let live = ArcSwap::from_pointee(live);
         let (unrouted, status) = (telemetry.layer_of_none(), Status::new(feed));
         let (reloading, handing_on, stopping, slots, exposed) = Default::default();
-        let inner =
-            Inner { client, live, reloading, handing_on, telemetry, unrouted, status, demo, stopping, slots, exposed };
+        let inner = Inner {
+            client,
+            live,
+            reloading,
+            handing_on,
+            telemetry,
+            unrouted,
+            status,
+            demo,
+            stopping,
+            slots,
+            health,
+            exposed,
+        };
         Gateway { inner: Arc::new(inner) }
     }
 

@@ -59,6 +59,9 @@ impl Gateway {
         let live = Live::new(config, shared, &self.inner.client, &self.inner.telemetry, Some(&old.access));
         live.keep_keys_fresh();
         self.inner.telemetry.serve_only(live.config.routes.iter().map(|route| &route.route));
+        if !self.is_stopping() {
+            self.inner.health.begin(&live, &self.inner.client);
+        }
         self.inner.live.store(Arc::new(live));
         Ok(())
     }

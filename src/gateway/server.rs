@@ -52,6 +52,7 @@ impl Gateway {
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) -> io::Result<()> {
         // It may have been made where there was no runtime.
         self.live().keep_keys_fresh();
+        self.check_health();
         let server = Server::new(&self)?;
         let address = listener.local_addr()?;
         if AuthSettings::default().may_listen(address).is_err() {
@@ -76,6 +77,7 @@ impl Gateway {
             tokio::spawn(server.serve(stream, place, serving.clone()));
         }
         self.inner.stopping.store(true, Ordering::Relaxed);
+        self.end_health_checks();
         drop(serving);
         let _ = phase.send(Phase::Draining);
         self.drain(server, listener, phase).await;

@@ -85,6 +85,8 @@ metrics! {
         "Answers of others that a target went on with after they had broken off.";
     CIRCUIT_STATE "failover_circuit_state" Gauge ["target"] []
         "What the target's circuit does with calls, or its provider's, if that is more closed to them: 0 closed, 1 half-open, 2 open.";
+    HEALTH_CHECKS "failover_health_checks_total" Counter ["target", "outcome"] []
+        "How often a target was asked how it is, besides its calls: answered, or the kind of the fault. No other metric counts these.";
     TOKENS "failover_tokens_total" Counter ["target", "kind"] []
         "Tokens, as providers count them or estimated: input (all of it), cached_input, cache_write_input, output (all of it), reasoning.";
     COST "failover_cost_usd" Histogram ["route", "target"] [0.0001, 0.001, 0.01, 0.1, 1.0, 10.0]

@@ -213,6 +213,12 @@ static PROVIDER: Section = Section {
             Optional("that of `[defaults]`"),
             "When its circuit opens, and those of its targets.",
         ),
+        key(
+            "health_check",
+            Kind::Table(&HEALTH_CHECK),
+            Optional("not asked"),
+            "How its targets are asked how they are, besides their calls.",
+        ),
     ]],
     one_of: &[],
 };
@@ -348,6 +354,12 @@ static TARGET: Section = Section {
             Kind::Table(&BREAKER),
             Optional("its provider's"),
             "When its circuit opens, in every route that it is in.",
+        ),
+        key(
+            "health_check",
+            Kind::Table(&HEALTH_CHECK),
+            Optional("its provider's"),
+            "How it is asked how it is, besides its calls.",
         ),
     ]],
     one_of: &[],
@@ -498,6 +510,29 @@ static BREAKER: Section = Section {
             "How long it is open after a failure that waiting does not mend: a rejected key, an unknown model. A changed key ends it.",
         ),
         key("probes", Kind::Count, Default("1"), "How many calls at once find out whether the target has recovered."),
+    ]],
+    one_of: &[],
+};
+
+static HEALTH_CHECK: Section = Section {
+    path: "health_check",
+    about: "Asks a target how it is while its circuit is open, so that an outage may end sooner; on a provider or on a target, off by \
+        default. docs/health.md says what each kind shows.",
+    groups: &[&[
+        key(
+            "kind",
+            Kind::Choice(|| vec!["model", "completion", "none"]),
+            Default("\"model\""),
+            "What is asked: what the provider says of the model, or a few words of the model; `none` takes the provider's back.",
+        ),
+        key("interval", Kind::Duration, Default("\"30s\""), "How often, give or take a sixth; at least a second."),
+        key("timeout", Kind::Duration, Default("\"5s\""), "How long an answer may take."),
+        key(
+            "open_after",
+            Kind::Count,
+            Optional("never"),
+            "Asks all the time, and opens a closed circuit after so many failures in a row.",
+        ),
     ]],
     one_of: &[],
 };

@@ -23,6 +23,7 @@ const PLACES: &[(&str, &str)] = &[
     ("providers.p.api_key", "api_key"),
     ("providers.p.breaker", "breaker"),
     ("defaults.breaker", "breaker"),
+    ("providers.p.health_check", "health_check"),
     ("defaults", "[defaults]"),
     ("defaults.timeout", "timeout"),
     ("defaults.retry", "retry"),
@@ -108,6 +109,7 @@ fn file(path: &str, text: &str) -> String {
         usual(provider, "dialect", "dialect = 'openai-chat'"),
         usual(provider, "base_url", "base_url = 'http://h/v1'"),
         provider.into(),
+        inline("health_check", "health_check"),
         key,
         "[routes.r]".into(),
         route.into(),
@@ -187,7 +189,7 @@ fn the_reader_knows_no_key_that_is_not_documented() {
     let whole = file("[defaults]", "breaker = {}\ntimeout = {}\nretry = {}\nhedge = { after = '1s' }\ncache = {}")
         .replace("[[routes.r.targets]]", "[[routes.r.targets]]\ncapabilities = {}\nprice = { input = 1, output = 1 }")
         .replace("[limits]", "[[auth.keys]]\nenv = 'A'\n[[auth.admin_keys]]\nenv = 'B'\n[tls]\n[log]\n[limits]")
-        .replace("[providers.p]", "[providers.p]\nbreaker = {}\napi_key = { value = 'k' }");
+        .replace("[providers.p]", "[providers.p]\nbreaker = {}\nhealth_check = {}\napi_key = { value = 'k' }");
     let environment = |_: &str| None;
     let reader = Reader::new(&whole, Path::new("test.toml"), &environment);
     crate::config::read(reader.root().unwrap());
@@ -224,8 +226,8 @@ fn the_documented_defaults_are_what_is_so_without_them() {
         if section.path == "hedge" {
             lines.push("after = 'p95'".into());
         }
-        let inline =
-            ["breaker", "timeout", "retry", "hedge", "cache", "capabilities", "api_key"].contains(&section.path);
+        let inline = ["breaker", "health_check", "timeout", "retry", "hedge", "cache", "capabilities", "api_key"]
+            .contains(&section.path);
         let text = file(section.path, &lines.join(if inline { ", " } else { "\n" }));
         let Ok(config) = read(&text) else { continue }; // its required keys are read above
         let (a, b) = (config.routes.find("r").unwrap(), plain.routes.find("r").unwrap());

@@ -7,6 +7,7 @@ use crate::{
     Target,
     config::{Config, ConfigError},
     gateway::terminal::{Align, Cell, Look, Paint, table},
+    health::HealthCheck,
 };
 
 impl Check {
@@ -33,6 +34,10 @@ impl Check {
             text += "\n";
             self.advice.iter().for_each(|advice| text += &format!("{label}: {advice} [{}]\n", advice.kind().name()));
         }
+        let checks: Vec<_> = self.health_checks().map(|(target, check)| check_line(target, check)).collect();
+        if !checks.is_empty() {
+            text += &format!("\n{}\n", checks.join("\n"));
+        }
         if let Some(trials) = &self.trials {
             text += "\n";
             text += &trial_table(paint, trials);
@@ -58,13 +63,44 @@ impl Check {
             "passed": self.passed(),
             "errors": errors,
             "warnings": advice,
+            "health_checks": self.health_checks().map(|(target, check)| check_json(target, check)).collect::<Vec<_>>(),
             "online": trials,
         })
+    }
+
+    /// Who will be asked how they are, besides their calls.
+    fn health_checks(&self) -> impl Iterator<Item = (&Target, &HealthCheck)> {
+        let config = self.config.as_ref().ok();
+        let check = move |target: &Target| config?.health_checks.get(target.id().as_str());
+        self.targets().filter_map(move |target| Some((target, check(target)?)))
     }
 
     fn targets(&self) -> impl Iterator<Item = &Target> {
         self.config.iter().flat_map(Config::targets)
     }
+}
+
+/// What a target will be asked, how often and when.
+fn check_line(target: &Target, check: &HealthCheck) -> String {
+    let (asked, interval) = (check.asks(target), check.interval());
+    let cost = if asked.is_of_model() { ", which is paid for" } else { "" };
+    let when = match check.open_after() {
+        Some(failures) => format!("all the time; {failures} failures in a row open its circuit"),
+        None if asked.is_of_model() => "while its circuit, or its provider's, is open".to_owned(),
+        None => "while its provider cannot be reached".to_owned(),
+    };
+    format!("health check: {}: {}{cost}, every {interval:?}, {when}", target.id(), asked.name())
+}
+
+fn check_json(target: &Target, check: &HealthCheck) -> Value {
+    json!({
+        "target": target.id().as_str(),
+        "kind": check.kind().name(),
+        "asked_for": check.asks(target).name(),
+        "interval_seconds": check.interval().as_secs_f64(),
+        "timeout_seconds": check.timeout().as_secs_f64(),
+        "open_after": check.open_after(),
+    })
 }
 
 fn error_line(paint: Paint, error: &ConfigError) -> String {

@@ -17,7 +17,8 @@ pub use self::observer::MetricsObserver;
 use self::target::TargetMetrics;
 use super::names::{self, Metric, MetricKind};
 use crate::{
-    CircuitState, RateLimitsRegistry, Route, Target, TargetId, circuit_breaker::CircuitRegistry, keyed::Keyed,
+    CircuitState, Event, Observer, RateLimitsRegistry, Route, Target, TargetId, circuit_breaker::CircuitRegistry,
+    keyed::Keyed,
 };
 
 /// Counters, gauges and histograms of what happens to requests: [`Metric::ALL`]. Cheap to clone; clones share everything.
@@ -78,6 +79,20 @@ impl Metrics {
     #[must_use]
     pub fn observer_of_none(&self) -> MetricsObserver {
         MetricsObserver::new(self.clone(), "none".into(), &[])
+    }
+
+    /// Who is to be told of [checks](crate::health): an observer of the circuits' registry.
+    #[must_use]
+    pub fn observer_of_checks(&self) -> impl Observer + Clone + use<> {
+        let metrics = self.clone();
+        move |event: &Event| {
+            if let Event::HealthChecked { target, fault, .. } = event {
+                let outcome = fault.as_ref().map_or("answered", |fault| fault.kind().name());
+                metrics
+                    .counter(&names::HEALTH_CHECKS, [target.as_str().to_owned().into(), outcome.into()])
+                    .increment(1);
+            }
+        }
     }
 
     /// Takes in how the circuits and the providers' limits stand now.
