@@ -99,6 +99,9 @@ struct Shared {
     /// What the caller needs besides what its body says.
     asked: OnceLock<Box<Requirements>>,
     requirements: OnceLock<Requirements>,
+    /// How many tokens its input has, where that was counted.
+    #[cfg(feature = "tokenizer")]
+    counted: OnceLock<Option<crate::dialect::Counted>>,
     attempts: AttemptLog,
     /// Tells the request from every other one.
     nonce: OnceLock<[u64; 2]>,
@@ -330,6 +333,33 @@ impl RequestContext {
     #[must_use]
     pub fn is_particular(&self) -> bool {
         self.asked().is_some() || self.shared.requirements.get().is_some()
+    }
+
+    /// What it needs of a target whose tokenizer is known: its input counted, and not estimated. `None` where the estimate has to
+    /// do; and where `in_doubt` is said, where that is good enough to tell whether the target's window holds it.
+    #[cfg(feature = "tokenizer")]
+    pub(crate) fn counted_requirements(&self, target: &Target, in_doubt: bool) -> Option<Requirements> {
+        let outline = self.shared.outline.get().filter(|_| self.continuation.is_none())?;
+        let window = target.capabilities().context_window();
+        if in_doubt && window.is_none_or(|window| outline.surely_fits(window)) {
+            return None;
+        }
+        let needs = self.requirements().filter(|needs| needs.least_input_tokens.is_some())?;
+        let model = target.known_model().filter(|model| model.uses_o200k_base())?;
+        let count = || outline.count(self.dialect()?);
+        let counted = (*self.shared.counted.get_or_init(count))?;
+        let (input_tokens, least_input_tokens) = match counted.for_model(model) {
+            (counted, true) => (counted, None),
+            (counted, false) => (needs.input_tokens.max(counted), needs.least_input_tokens.max(Some(counted))),
+        };
+        Some(Requirements { input_tokens, least_input_tokens, ..needs.clone() })
+    }
+
+    /// Without the tokenizer, every number is an estimate.
+    #[cfg(not(feature = "tokenizer"))]
+    #[inline]
+    pub(crate) fn counted_requirements(&self, _: &Target, _: bool) -> Option<Requirements> {
+        None
     }
 
     /// Whether what it needs was derived already, or said.

@@ -54,7 +54,8 @@
 //! # Features
 //!
 //! The layers need none. `simulated` has simulated providers with switchable faults, `config` the gateway's configuration
-//! file, `gateway` the gateway itself (and both others), `cache` a layer that answers again what was answered before. Answers
+//! file, `gateway` the gateway itself (and both others), `cache` a layer that answers again what was answered before, `tokenizer` counts
+//! tokens, where a model's tokenizer is public, instead of estimating them ([`dialect`](dialect#token-estimate)). Answers
 //! that come compressed unasked are read if it is with gzip or deflate; with `brotli` and `zstd`, those too.
 //!
 //! [`tower`]: https://docs.rs/tower

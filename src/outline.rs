@@ -123,6 +123,12 @@ impl RequestOutline {
         self.streaming && !self.wants_usage()
     }
 
+    /// Counts the tokens of its input.
+    #[cfg(feature = "tokenizer")]
+    pub(crate) fn count(&self, dialect: crate::Dialect) -> Option<crate::dialect::Counted> {
+        crate::dialect::Counted::of(dialect, &self.body)
+    }
+
     /// Adds what the body says to what the request needs. Unlike the rest of the outline this takes a second look at it.
     pub(crate) fn add_requirements(&self, needs: &mut Requirements) {
         (self.reading.add_requirements)(&self.body, needs);

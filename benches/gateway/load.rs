@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     Paced,
     /// As `Json`, with the first upstream failing.
     Failover,
+    /// As `Json`, of a model whose answers the gateway keeps.
+    Cached,
     /// As `Json`, from a client that speaks Anthropic's dialect.
     Translated,
     /// As `Stream`, from a client that speaks Anthropic's dialect.
@@ -51,7 +53,7 @@ impl Kind {
     /// How the first provider is to behave.
     pub(crate) fn manner(self) -> Manner {
         match self {
-            Kind::Json | Kind::Stream | Kind::Translated | Kind::TranslatedStream => Manner::Prompt,
+            Kind::Json | Kind::Stream | Kind::Cached | Kind::Translated | Kind::TranslatedStream => Manner::Prompt,
             Kind::Paced => Manner::Paced,
             Kind::Failover => Manner::Fails,
         }
@@ -118,7 +120,7 @@ impl Load {
         for _ in 0..connections {
             senders.push(connect(address).await);
         }
-        Load { address, body: request_body(kind.is_stream()), kind, senders }
+        Load { address, body: request_body(kind), kind, senders }
     }
 
     /// Returns when the requests that were under way at the end of `time` are answered: they count too.
@@ -176,7 +178,7 @@ pub(crate) async fn open_stalled(address: SocketAddr, count: usize) -> Vec<Stall
     for _ in 0..count {
         let mut sender = connect(address).await;
         let response =
-            sender.send_request(request(address, Kind::Stream, request_body(true))).await.expect("an answer");
+            sender.send_request(request(address, Kind::Stream, request_body(Kind::Stream))).await.expect("an answer");
         let mut answer = response.into_body();
         while !answer.frame().await.unwrap().unwrap().into_data().is_ok_and(|data| has_token(&data)) {}
         streams.push(Stalled { _sender: sender, _answer: answer });
@@ -184,9 +186,10 @@ pub(crate) async fn open_stalled(address: SocketAddr, count: usize) -> Vec<Stall
     streams
 }
 
-fn request_body(is_stream: bool) -> Bytes {
+fn request_body(kind: Kind) -> Bytes {
+    let (model, is_stream) = (if matches!(kind, Kind::Cached) { "kept" } else { "gpt-4o" }, kind.is_stream());
     let head = format!(
-        r#"{{"model":"gpt-4o","stream":{is_stream},"max_tokens":500,"messages":[{{"role":"user","content":"Hello!"}},{{"role":"assistant","content":"Good day. How can I help?"}},{{"role":"user","content":""#
+        r#"{{"model":"{model}","stream":{is_stream},"max_tokens":500,"messages":[{{"role":"user","content":"Hello!"}},{{"role":"assistant","content":"Good day. How can I help?"}},{{"role":"user","content":""#
     );
     padded(&head, r#""}]}"#)
 }

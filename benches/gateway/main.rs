@@ -37,6 +37,9 @@
 //! `translated` has a client that speaks Anthropic's dialect, which the gateway answers from the same providers; the bare
 //! proxy passes its requests on as they are. What that hop adds stands beside what the same dialect takes, in one run.
 //!
+//! `cached` asks the same of a route that keeps answers: all but the first come from the cache, beside the bare proxy, which asks the
+//! provider each time.
+//!
 //! It prints whether the bars are met, and never fails because one is not. Without cargo's `--bench`, as under
 //! `cargo test --benches`, one short round shows that it works.
 
@@ -59,7 +62,7 @@ use self::{
     upstream::Manner,
 };
 
-const SCENARIOS: [Scenario; 12] = [
+const SCENARIOS: [Scenario; 14] = [
     Scenario { name: "json c1", kind: Kind::Json, connections: 1 },
     Scenario { name: "json c16", kind: Kind::Json, connections: 16 },
     Scenario { name: "json c64", kind: Kind::Json, connections: 64 },
@@ -70,6 +73,8 @@ const SCENARIOS: [Scenario; 12] = [
     Scenario { name: "translated json c16", kind: Kind::Translated, connections: 16 },
     Scenario { name: "translated stream c1", kind: Kind::TranslatedStream, connections: 1 },
     Scenario { name: "translated stream c16", kind: Kind::TranslatedStream, connections: 16 },
+    Scenario { name: "cached json c1", kind: Kind::Cached, connections: 1 },
+    Scenario { name: "cached json c16", kind: Kind::Cached, connections: 16 },
     Scenario { name: "failover c1", kind: Kind::Failover, connections: 1 },
     Scenario { name: "failover c16", kind: Kind::Failover, connections: 16 },
 ];

@@ -22,6 +22,10 @@ api_key = { value = "sk-fallback" }
 retry = { attempts = 1 }
 breaker = { failures = 4000000000, failure_rate = 1.0, min_calls = 4000000000 }
 
+[routes."kept"]
+targets = [{ provider = "primary", model = "gpt-4o" }]
+cache = { ttl = "1h" }
+
 [routes."*"]
 targets = [{ provider = "primary" }, { provider = "fallback" }]
 "#;

@@ -99,7 +99,7 @@ impl Report<'_> {
                     Kind::Stream => true,
                     // The upstream's pauses are nearly all of the time.
                     Kind::Paced => name == CPU_NAME,
-                    Kind::Failover | Kind::Translated | Kind::TranslatedStream => false,
+                    Kind::Cached | Kind::Failover | Kind::Translated | Kind::TranslatedStream => false,
                 };
                 if applies {
                     let ratios = ratios(rounds, figure);

@@ -192,7 +192,7 @@ fn cached() -> Vec<Case> {
 }
 
 /// Limits that are counted and never reached.
-fn wide_limits() -> Limits {
+pub(crate) fn wide_limits() -> Limits {
     let mut limits = Limits::default();
     limits.requests_per_minute = Some(NonZeroU32::MAX);
     limits.tokens_per_minute = Some(NonZeroU32::MAX);

@@ -101,6 +101,9 @@ impl Report<'_> {
             // All of it, and not only what it takes more than the order of the route.
             verdict(name, median(self.measured[at].times.clone()), 300.0, "ns");
         }
+        if let Some(added) = self.added(selection::LIMITS) {
+            verdict(selection::LIMITS, added.time[0], 300.0, "ns");
+        }
     }
 
     fn print_telemetry(&self) {

@@ -6,13 +6,14 @@ use http::HeaderMap;
 use tokio::runtime::Runtime;
 use tower::{Layer, ServiceExt};
 use tower_failover::{
-    Dialect, FailoverLayer, Price, Provider, RateLimits, RateLimitsRegistry, RequestContext, Requirements, Route,
-    Statistics, Target,
+    Dialect, FailoverLayer, Price, Provider, RateLimitLayer, RateLimits, RateLimitsRegistry, RequestContext,
+    Requirements, Route, Statistics, Target,
     failover::{Adaptive, Cost, Latency, Order, Strategy, Weighted},
+    rate_limit::RateLimitRegistry,
 };
 
 use crate::{
-    cases::{BARE, Case},
+    cases::{ADDRESSED, BARE, Case, wide_limits},
     measure::{Run, Runnable},
     upstream::{Template, Upstream},
 };
@@ -20,6 +21,8 @@ use crate::{
 pub(crate) const LISTED: &str = "selection of 8: as listed";
 pub(crate) const NAMES: [&str; 4] =
     ["selection of 8: weighted", "selection of 8: latency", "selection of 8: cost", "selection of 8: adaptive"];
+
+pub(crate) const LIMITS: &str = "limit check, one of 8 targets, all limits set";
 
 const TARGETS: usize = 8;
 
@@ -59,7 +62,19 @@ pub(crate) fn cases() -> Vec<Case> {
         };
         Case::new(name, BARE, make)
     };
+    // A call takes from its target's limits and from its provider's, and gives back when its body ends.
+    let limited = || {
+        let limits =
+            route().targets().iter().enumerate().fold(RateLimitRegistry::default(), |limits, (place, target)| {
+                let limits = limits.with_target(target.id().as_str(), wide_limits());
+                limits.with_provider(format!("p{place}"), wide_limits())
+            });
+        let last = route().targets()[TARGETS - 1].clone();
+        let layer = RateLimitLayer::new(limits);
+        Box::new(layer.layer(Upstream::new()).runs(Template::plain().to(last))) as Box<dyn Run>
+    };
     vec![
+        Case::new(LIMITS, ADDRESSED, limited),
         case(LISTED, |_, _| Arc::new(Listed)),
         case(weighted, |route, _| Arc::new(Weighted::new(route))),
         case(latency, |route, statistics| Arc::new(Latency::new(route, statistics))),

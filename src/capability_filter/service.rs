@@ -33,7 +33,8 @@ fn refusal(context: &RequestContext) -> Option<Refusal> {
         return None;
     }
     let needs = context.requirements()?;
-    needs.check_target(target, client).err().map(Refusal::Unmet)
+    let counted = context.counted_requirements(target, true);
+    counted.as_ref().unwrap_or(needs).check_target(target, client).err().map(Refusal::Unmet)
 }
 
 impl<S, RequestBody, B> Service<Request<RequestBody>> for CapabilityFilter<S>

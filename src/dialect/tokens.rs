@@ -81,6 +81,9 @@ pub(super) fn tokens(weight: u64) -> u64 {
     weight / PER_TOKEN
 }
 
+#[cfg(all(test, feature = "tokenizer"))]
+pub(super) use tests::SAMPLES;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,7 +198,7 @@ mod tests {
     }
 
     #[rustfmt::skip]
-    const SAMPLES: &[(&str, u64)] = &[
+    pub(in crate::dialect) const SAMPLES: &[(&str, u64)] = &[
         ("All human beings are born free and equal in dignity and rights. They are endowed with reason and conscience and should act towards one another in a spirit of brotherhood. The meeting was interrupted yesterday afternoon, and the committee will continue next Thursday.", 48),
         ("for (index, need) in self.0.iter().enumerate() { write!(f, \"{}{need}\", if index == 0 { \"\" } else { \", \" })?; }", 40),
         ("{\"id\": \"gpt-5.4\", \"context_window\": 1050000, \"max_output_tokens\": 128000, \"tools\": true, \"usd_per_mtok_in\": 2.5}", 46),

@@ -126,6 +126,29 @@ impl KnownModel {
         self.retires
     }
 
+    /// Whether its tokens are those of OpenAI's `o200k_base`, as far as is known: its own library `tiktoken` says so of these.
+    /// With the feature `tokenizer`, requests to it are counted and not estimated.
+    #[must_use]
+    pub fn uses_o200k_base(&self) -> bool {
+        const NAMES: [&str; 13] = [
+            "gpt-5",
+            "gpt-5-mini",
+            "gpt-5-nano",
+            "gpt-4.1",
+            "gpt-4.1-mini",
+            "gpt-4.1-nano",
+            "gpt-4o",
+            "gpt-4o-2024-05-13",
+            "gpt-4o-mini",
+            "o3",
+            "o4-mini",
+            // Their tokenizer is called `o200k_harmony`, and splits text in the same way.
+            "gpt-oss-120b",
+            "gpt-oss-20b",
+        ];
+        NAMES.contains(&self.name)
+    }
+
     /// Whether the name may stand for another model tomorrow: nothing but the price is taken as known of it.
     #[must_use]
     pub fn moves(&self) -> bool {

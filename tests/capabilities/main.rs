@@ -194,3 +194,45 @@ async fn a_window_of_which_nothing_is_known_is_no_bound_and_is_not_taken_for_one
         assert_eq!(all.each_ref().map(SimulatedProvider::request_count), asked, "{windows:?}");
     }
 }
+
+#[cfg(feature = "tokenizer")]
+#[tokio::test]
+async fn where_tokens_are_counted_a_window_is_kept_to_the_token() {
+    let (small, large) =
+        (SimulatedProvider::start("small").await.unwrap(), SimulatedProvider::start("large").await.unwrap());
+    let window = |tokens| Capabilities::new().with_context_window(tokens);
+    let targets = |model: &str| {
+        [
+            Target::new(&provider(&small, Dialect::OpenAiChat), model).with_capabilities(window(32_000)),
+            Target::new(&provider(&large, Dialect::OpenAiChat), "gpt-4.1").with_known_capabilities(),
+        ]
+    };
+    // A token each, and seven around them.
+    let words = |tokens: usize| json!([{"role": "user", "content": " word".repeat(tokens - 7)}]);
+    for (model, path, tokens, answers) in [
+        ("gpt-4o", CHAT, 31_999, "small"),
+        ("gpt-4o", CHAT, 32_000, "large"),
+        ("gpt-4o", CHAT, 64_000, "large"),
+        // Where text is not all of it, so many tokens it has for certain, but for one around the message.
+        ("gpt-4o", "/v1/messages", 32_001, "large"),
+        ("gpt-4o", "/v1/messages", 32_000, "small"),
+        ("gpt-5", CHAT, 32_001, "large"),
+        // An estimate leaves out what is surely too long.
+        ("unknown", CHAT, 32_000, "small"),
+        ("unknown", CHAT, 64_000, "large"),
+    ] {
+        small.clear();
+        large.clear();
+        let body = json!({"model": "any", "max_tokens": 9, "messages": words(tokens)});
+        let context = RequestContext::new();
+        ask(targets(model), path, &body, &context).await;
+        let asked = (small.request_count(), large.request_count());
+        assert_eq!(asked, if answers == "small" { (1, 0) } else { (0, 1) }, "{model} {path} {tokens}");
+        if (model, path, answers) == ("gpt-4o", CHAT, "large") {
+            let Some(Outcome::Refused(fault)) = context.attempts().iter().next().unwrap().outcome() else { panic!() };
+            let needed = tokens as u64 + 9;
+            let Some(Refusal::Unmet(unmet)) = fault.refusal() else { panic!("{fault:?}") };
+            assert_eq!(unmet.needs(), [Need::ContextWindow { needed, offered: 32_000 }]);
+        }
+    }
+}

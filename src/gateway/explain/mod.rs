@@ -63,6 +63,8 @@ pub struct Explanation {
 #[derive(Clone, Debug)]
 pub struct Verdict {
     target: Target,
+    input_tokens: u64,
+    is_exact: bool,
     unmet: Option<Unmet>,
     untranslatable: Option<Fault>,
     translated: bool,
@@ -207,6 +209,8 @@ impl Verdict {
         path: &str,
         body: &Bytes,
     ) -> Self {
+        let counted = context.counted_requirements(target, false);
+        let needs = counted.as_ref().unwrap_or(needs);
         let unmet = needs.check_target(target, context.dialect()).err();
         let provider = target.provider();
         let translated = provider.map(Provider::dialect) != context.dialect();
@@ -224,6 +228,8 @@ impl Verdict {
             move |price: &Price| price.cost(&usage)
         };
         Verdict {
+            input_tokens: needs.input_tokens,
+            is_exact: needs.least_input_tokens.is_none(),
             unmet,
             untranslatable,
             translated,
@@ -236,6 +242,12 @@ impl Verdict {
             most_output: needs.max_output_tokens.and_then(|most| target.price().map(cost(0, most))),
             target: target.clone(),
         }
+    }
+
+    /// How many tokens its input has there, and whether that was counted to the token; else it is an estimate.
+    #[must_use]
+    pub fn input_tokens(&self) -> (u64, bool) {
+        (self.input_tokens, self.is_exact)
     }
 
     /// The target.

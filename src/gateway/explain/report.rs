@@ -118,6 +118,9 @@ impl Verdict {
         let mut remarks: Vec<_> = self.unmet.iter().map(|unmet| format!("lacks {unmet}")).collect();
         remarks.extend(self.untranslatable.iter().map(|fault| fault.message().to_owned()));
         if self.would_be_tried() {
+            if self.is_exact {
+                remarks.push(format!("exactly {} tokens of input", thousands(self.input_tokens)));
+            }
             if self.translated {
                 let dialect = self.target.provider().map_or("another dialect", |provider| provider.dialect().name());
                 remarks.push(format!("translated to {dialect}"));
@@ -156,6 +159,8 @@ impl Verdict {
             "unmet": self.unmet.iter().flat_map(|unmet| unmet.needs()).map(need).collect::<Vec<_>>(),
             "untranslatable": self.untranslatable.as_ref().map(|fault| fault.message()),
             "translated": self.translated,
+            "input_tokens": self.input_tokens,
+            "input_tokens_are": if self.is_exact { "exact" } else { "estimated" },
             "losses": self.losses,
             "context_window": capabilities.context_window(),
             "max_output_tokens": capabilities.max_output_tokens(),
@@ -180,7 +185,7 @@ fn need(need: &Need) -> Value {
 }
 
 fn needs(needs: &Requirements) -> Vec<String> {
-    let mut all = vec![format!("about {} tokens of input", thousands(needs.input_tokens))];
+    let mut all = vec![format!("about {} tokens of input (estimated)", thousands(needs.input_tokens))];
     all.extend(needs.max_output_tokens.map(|most| format!("at most {} of output", thousands(most))));
     all.extend(needs.abilities.iter().map(|ability| ability.name().to_owned()));
     // Of a few things both are said: that a model can, and that its dialect has a word for it.
@@ -199,4 +204,23 @@ fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
     groups.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::explain::Question;
+
+    #[test]
+    fn whether_tokens_were_counted_is_said_of_each_target() {
+        let request = r#"{"model": "any", "messages": [{"role": "user", "content": "Hello"}]}"#;
+        let explanation = Explanation::of(&Explanation::example(), request, &Question::default()).unwrap();
+        let json = explanation.to_json();
+        let said: Vec<_> = json["targets"].as_array().unwrap().iter().map(|it| &it["input_tokens_are"]).collect();
+        let exact = if cfg!(feature = "tokenizer") { "exact" } else { "estimated" };
+        assert_eq!(said, [exact, "estimated", "estimated"]);
+        let text = explanation.describe(Paint::of_output());
+        assert!(text.contains("(estimated)"), "{text}");
+        assert_eq!(text.contains("exactly 8 tokens"), cfg!(feature = "tokenizer"), "{text}");
+    }
 }
