@@ -69,6 +69,10 @@ impl Outcome {
     }
 }
 
+/// That a try came to nothing, and that this was counted.
+const WASTED: u8 = 1;
+const COUNTED: u8 = 2;
+
 /// Beyond the phases: all of the answer has come.
 const WHOLE: u8 = Phase::Answering as u8 + 1;
 
@@ -81,6 +85,9 @@ pub struct Attempt {
     // Boxed, because it is rare, and whatever is here is kept as long as the answer runs.
     interruption: OnceLock<Box<Fault>>,
     usage: OnceLock<Usage>,
+    waste: AtomicU8,
+    /// How many keys more than one were tried.
+    more_keys: AtomicU8,
     /// Where it is counted, if anywhere.
     call: Option<Call>,
     request_losses: OnceLock<Box<[&'static str]>>,
@@ -98,6 +105,8 @@ impl Attempt {
             ended: OnceLock::new(),
             interruption: OnceLock::new(),
             usage: OnceLock::new(),
+            waste: AtomicU8::new(0),
+            more_keys: AtomicU8::new(0),
             call,
             request_losses: OnceLock::new(),
             answer_losses: OnceLock::new(),
@@ -159,6 +168,37 @@ impl Attempt {
         Some(self.target()?.price()?.cost(&self.usage()?))
     }
 
+    /// Whether it came to nothing: it failed, it was given up on because another try had answered, or its answer broke off
+    /// (whether or not another one completed it). Not because its client went away.
+    #[must_use]
+    pub fn is_wasted(&self) -> bool {
+        self.waste.load(Ordering::Relaxed) & WASTED != 0
+    }
+
+    /// Records that it came to nothing.
+    pub(crate) fn wasted(&self) {
+        self.waste.fetch_or(WASTED, Ordering::AcqRel);
+        self.count_waste();
+    }
+
+    /// Whichever is known last, that it was in vain or what it cost: then it is counted.
+    fn count_waste(&self) {
+        let (Some(call), Some(usage)) = (&self.call, self.usage.get()) else { return };
+        if self.is_wasted() && self.waste.fetch_or(COUNTED, Ordering::AcqRel) & COUNTED == 0 {
+            call.wasted(usage, self.cost());
+        }
+    }
+
+    /// How many requests of it reached the wire: one for each key that was tried.
+    fn sent(&self) -> usize {
+        usize::from(self.more_keys.load(Ordering::Relaxed)) + usize::from(self.phase() > Phase::NeverSent)
+    }
+
+    /// Records that it goes on with another key, which nobody else learns of.
+    pub(crate) fn goes_on_with_another_key(&self) {
+        self.more_keys.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Whether all of its answer has come, as far as the provider says. Its client may still be reading it.
     #[must_use]
     pub fn is_whole(&self) -> bool {
@@ -188,15 +228,17 @@ impl Attempt {
         }
     }
 
-    /// Records what it cost. The first word counts.
-    pub(crate) fn spend(&self, usage: Usage) {
+    /// Records what it cost. The first word counts; whether this was it.
+    pub(crate) fn spend(&self, usage: Usage) -> bool {
         if self.usage.set(usage).is_err() {
-            return;
+            return false;
         }
-        self.call.iter().for_each(|call| call.spent(&usage));
+        self.call.iter().for_each(|call| call.charged(&usage, self.cost()));
+        self.count_waste();
         if !self.span.is_disabled() {
-            trace::spent(&self.span, &usage, self.cost());
+            trace::spent(self, &usage);
         }
+        true
     }
 
     /// Records that it got at least that far.
@@ -226,6 +268,9 @@ impl Attempt {
         if let (Some(call), Some(outcome)) = (&self.call, self.outcome()) {
             call.ended(outcome, self.phase() > Phase::NeverSent, now, latency);
         }
+        if matches!(self.outcome(), Some(Outcome::Failed(_))) {
+            self.wasted();
+        }
         true
     }
 
@@ -239,6 +284,9 @@ impl Attempt {
         let is_news = self.interruption.set(Box::new(fault)).is_ok();
         if let (true, Some(call), Some(fault)) = (is_news, &self.call, self.interruption()) {
             call.interrupted(fault);
+        }
+        if self.interruption().is_some_and(|fault| fault.kind() != FaultKind::Cancelled) {
+            self.wasted();
         }
         is_news
     }
@@ -281,16 +329,22 @@ impl AttemptLog {
         self.first.get().into_iter().chain(more)
     }
 
-    /// How many tries reached the wire, retries included.
+    /// How many tries reached the wire, retries and those with another key of the same provider included.
     #[must_use]
     pub fn sent(&self) -> usize {
-        self.iter().filter(|attempt| attempt.phase() > Phase::NeverSent).count()
+        self.iter().map(Attempt::sent).sum()
     }
 
     /// The latest try that answered.
     #[must_use]
     pub fn answered(&self) -> Option<&Attempt> {
         self.iter().filter(|attempt| matches!(attempt.outcome(), Some(Outcome::Answered))).last()
+    }
+
+    /// The latest try that answered, and whose answer did not break off.
+    pub(crate) fn unbroken(&self) -> Option<&Attempt> {
+        let answered = |attempt: &&Attempt| matches!(attempt.outcome(), Some(Outcome::Answered));
+        self.iter().filter(answered).filter(|attempt| attempt.interruption().is_none()).last()
     }
 
     /// What all of them cost, losers and broken answers included; `None` where no cost is known.

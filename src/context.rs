@@ -13,13 +13,13 @@ use tokio::time::Instant;
 use tracing::{Span, span::Id};
 
 use crate::{
-    Attempt, AttemptLog, Dialect, Event, Fault, RequestOutline, Requirements, Target, TargetId,
+    Attempt, AttemptLog, CacheOutcome, Dialect, Event, Fault, RequestOutline, Requirements, Target, TargetId, Usage,
     attempt::{AttemptIndex, Outcome, Phase},
     continuation::{Continuation, Form},
     observer::Observers,
-    statistics::Call,
+    statistics::{Account, Call},
     trace,
-    usage::Written,
+    usage::{Worth, Written},
 };
 
 /// When a request must have been answered. Retries, failover and timeouts all end there.
@@ -107,6 +107,27 @@ struct Shared {
     nonce: OnceLock<[u64; 2]>,
     /// What the key that the client sent is called.
     client: OnceLock<Arc<str>>,
+    /// Where it is counted what it costs, besides at its targets.
+    accounts: OnceLock<Accounts>,
+    /// Where there is a cache: nothing is kept of it otherwise.
+    cached: OnceLock<Box<Cached>>,
+}
+
+/// Who pays for a request. The gateway says it.
+#[cfg_attr(not(feature = "gateway"), allow(dead_code))]
+#[derive(Clone, Debug)]
+pub(crate) struct Accounts {
+    pub(crate) route: Arc<Account>,
+    pub(crate) client: Option<Arc<Account>>,
+}
+
+/// What a cache did with a request.
+#[cfg_attr(not(feature = "cache"), allow(dead_code))]
+#[derive(Debug)]
+struct Cached {
+    outcome: CacheOutcome,
+    /// What the answer had cost that it gave again.
+    worth: OnceLock<Worth>,
 }
 
 impl RequestContext {
@@ -163,6 +184,60 @@ impl RequestContext {
     #[must_use]
     pub fn client(&self) -> Option<&str> {
         self.shared.client.get().map(|name| &**name)
+    }
+
+    /// Says where it is counted what the request costs. A second word does not count.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn with_accounts(self, accounts: Accounts) -> Self {
+        let _ = self.shared.accounts.set(accounts);
+        self
+    }
+
+    /// Where it is counted what the client spends.
+    pub(crate) fn client_account(&self) -> Option<Arc<Account>> {
+        self.shared.accounts.get()?.client.clone()
+    }
+
+    fn accounts(&self) -> impl Iterator<Item = &Account> {
+        let accounts = self.shared.accounts.get();
+        accounts.into_iter().flat_map(|accounts| [Some(&*accounts.route), accounts.client.as_deref()]).flatten()
+    }
+
+    /// Records what a cache did with the request. The first word counts.
+    #[cfg(feature = "cache")]
+    pub(crate) fn cached(&self, outcome: CacheOutcome) {
+        if self.shared.cached.set(Box::new(Cached { outcome, worth: OnceLock::new() })).is_ok() {
+            let now = Instant::now();
+            self.accounts().for_each(|account| account.cached(now, outcome));
+        }
+    }
+
+    /// Records what the answer had cost that the cache gave again. The first word counts.
+    #[cfg(feature = "cache")]
+    pub(crate) fn saved(&self, worth: Worth) {
+        if self.shared.cached.get().is_some_and(|cached| cached.worth.set(worth).is_ok()) {
+            let now = Instant::now();
+            self.accounts().for_each(|account| account.saved(now, &worth));
+        }
+    }
+
+    /// What a cache did with the request, where there is one.
+    pub(crate) fn cache_outcome(&self) -> Option<CacheOutcome> {
+        self.shared.cached.get().map(|cached| cached.outcome)
+    }
+
+    /// What the answer had cost that a cache gave again.
+    pub(crate) fn worth(&self) -> Option<Worth> {
+        self.shared.cached.get()?.worth.get().copied()
+    }
+
+    /// Records what this attempt cost.
+    pub(crate) fn spend(&self, usage: Usage) {
+        let Some(attempt) = self.attempt() else { return };
+        if attempt.spend(usage) {
+            let cost = attempt.cost();
+            self.observe_routine(|| Event::AttemptSpent { target: self.target.clone(), usage, cost });
+        }
     }
 
     /// Says which target this attempt is for.
@@ -515,9 +590,14 @@ impl AttemptGuard {
         if outcome == Outcome::Cancelled && attempt.phase() > Phase::NeverSent {
             // It is paid for all the same, as far as anybody knows.
             let needs = self.0.requirements();
-            needs.into_iter().for_each(|needs| attempt.spend(Written::default().estimate(needs.input_tokens)));
+            needs.into_iter().for_each(|needs| self.0.spend(Written::default().estimate(needs.input_tokens)));
         }
+        let given_up = outcome == Outcome::Cancelled;
         self.0.end(outcome);
+        if given_up && self.0.attempts().unbroken().is_some() {
+            // Another one answered before it.
+            attempt.wasted();
+        }
     }
 }
 

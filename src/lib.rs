@@ -157,7 +157,7 @@ pub use requirements_layer::RequirementsLayer;
 pub use retry::RetryLayer;
 pub use stack::{FailoverService, FailoverStack};
 pub use statistics::{RouteStatistics, Statistics, TargetStatistics};
-pub use summary::{RequestOutcome, RequestSummary};
+pub use summary::{CacheOutcome, RequestOutcome, RequestSummary};
 pub use target::{Dialect, InvalidBaseUrl, InvalidRoute, Provider, Route, Target, TargetId};
 pub use telemetry::TelemetryLayer;
 pub use timeout::TimeoutLayer;

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use crate::{Fault, Outcome, RequestSummary, Target, TargetId};
+use crate::{Cost, Fault, Outcome, RequestSummary, Target, TargetId, Usage};
 
 /// Is told what happens: counts it, logs it, pages somebody.
 ///
@@ -87,6 +87,17 @@ pub enum Event {
         outcome: Outcome,
         /// How long it took until then.
         latency: Duration,
+    },
+    /// It is known what a try cost: its answer is whole or broke off, or it was given up on. Of a try that failed nothing may
+    /// ever be known. That may be behind the end of its request: others may still read its answer, out of a cache.
+    #[non_exhaustive]
+    AttemptSpent {
+        /// Whom it was for.
+        target: Option<Target>,
+        /// Its tokens.
+        usage: Usage,
+        /// What they cost; `None` where the target has no price.
+        cost: Option<Cost>,
     },
     /// An answer that had begun broke off.
     #[non_exhaustive]

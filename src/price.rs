@@ -115,6 +115,10 @@ pub struct Cost {
 }
 
 impl Cost {
+    pub(crate) const fn new(usd: f64, estimated: bool) -> Self {
+        Cost { usd, estimated }
+    }
+
     /// In US dollars.
     #[must_use]
     pub fn usd(self) -> f64 {

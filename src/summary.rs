@@ -57,6 +57,49 @@ impl RequestOutcome {
     }
 }
 
+/// What a cache did with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CacheOutcome {
+    /// It was answered with what was kept.
+    Hit,
+    /// It was answered with what was kept for too long, because nobody had a better answer.
+    Stale,
+    /// It was answered with the answer to another one that came at the same time.
+    Collapsed,
+    /// Nothing that is kept fits: it was passed on.
+    Miss,
+    /// Its client wants a new answer: it was passed on.
+    Unwanted,
+    /// It is none whose answer is kept: it was passed on.
+    Bypass,
+}
+
+impl CacheOutcome {
+    /// Every outcome.
+    pub const ALL: [CacheOutcome; 6] = [
+        CacheOutcome::Hit,
+        CacheOutcome::Stale,
+        CacheOutcome::Collapsed,
+        CacheOutcome::Miss,
+        CacheOutcome::Unwanted,
+        CacheOutcome::Bypass,
+    ];
+
+    /// Its stable name, as in metrics and logs: `"hit"`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            CacheOutcome::Hit => "hit",
+            CacheOutcome::Stale => "stale",
+            CacheOutcome::Collapsed => "collapsed",
+            CacheOutcome::Miss => "miss",
+            CacheOutcome::Unwanted => "request",
+            CacheOutcome::Bypass => "bypass",
+        }
+    }
+}
+
 /// What became of a request: told when its answer's body has ended, broken off or been dropped. Cheap to clone.
 #[derive(Clone)]
 pub struct RequestSummary(Arc<Inner>);
@@ -140,20 +183,31 @@ impl RequestSummary {
     /// nothing is known.
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
-        self.attempts().iter().filter_map(Attempt::usage).reduce(|sum, usage| Usage {
-            input: sum.input + usage.input,
-            cached_input: sum.cached_input + usage.cached_input,
-            cache_write_input: sum.cache_write_input + usage.cache_write_input,
-            output: sum.output + usage.output,
-            reasoning: sum.reasoning + usage.reasoning,
-            estimated: sum.estimated || usage.estimated,
-        })
+        self.attempts().iter().filter_map(Attempt::usage).reduce(Usage::and)
     }
 
     /// What all attempts cost together; `None` where no price is known.
     #[must_use]
     pub fn cost(&self) -> Option<Cost> {
         self.attempts().cost()
+    }
+
+    /// How much of that was for tries that [came to nothing](Attempt::is_wasted).
+    #[must_use]
+    pub fn wasted_cost(&self) -> Option<Cost> {
+        self.attempts().iter().filter(|attempt| attempt.is_wasted()).filter_map(Attempt::cost).reduce(|a, b| a + b)
+    }
+
+    /// What a cache did with it; `None` where there is none.
+    #[must_use]
+    pub fn cache(&self) -> Option<CacheOutcome> {
+        self.0.context.cache_outcome()
+    }
+
+    /// What an answer from a cache had cost when it was made, where that is known.
+    #[must_use]
+    pub fn saved_cost(&self) -> Option<Cost> {
+        self.0.context.worth()?.cost
     }
 }
 

@@ -152,9 +152,24 @@ pub(crate) fn interrupted(span: Option<&Span>, target: Option<&Target>, fault: &
     );
 }
 
-/// What an attempt's answer cost.
+/// What an attempt cost, in its span and as an event.
 #[cold]
-pub(crate) fn spent(span: &Span, usage: &Usage, cost: Option<Cost>) {
+pub(crate) fn spent(attempt: &Attempt, usage: &Usage) {
+    let (span, cost) = (attempt.span(), attempt.cost());
+    let target = attempt.target();
+    tracing::debug!(
+        parent: span,
+        target = target.map(|target| target.id().as_str()),
+        provider = target.and_then(Target::provider).map(Provider::name),
+        gen_ai.usage.input_tokens = usage.input,
+        gen_ai.usage.cache_read.input_tokens = usage.cached_input,
+        gen_ai.usage.cache_creation.input_tokens = usage.cache_write_input,
+        gen_ai.usage.output_tokens = usage.output,
+        gen_ai.usage.reasoning.output_tokens = usage.reasoning,
+        usage_estimated = usage.estimated,
+        cost_usd = cost.map(Cost::usd),
+        "attempt spent"
+    );
     span.record("gen_ai.usage.input_tokens", usage.input);
     span.record("gen_ai.usage.cache_read.input_tokens", usage.cached_input);
     span.record("gen_ai.usage.cache_creation.input_tokens", usage.cache_write_input);

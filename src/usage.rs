@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use crate::Cost;
+
 /// The tokens of one answer, as the provider counts them, or estimated where it does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -21,6 +23,28 @@ pub struct Usage {
     pub reasoning: u64,
     /// Whether the provider did not say, and this is [an estimate](crate::dialect#token-estimate).
     pub estimated: bool,
+}
+
+impl Usage {
+    /// Both together.
+    pub(crate) fn and(self, other: Usage) -> Usage {
+        Usage {
+            input: self.input + other.input,
+            cached_input: self.cached_input + other.cached_input,
+            cache_write_input: self.cache_write_input + other.cache_write_input,
+            output: self.output + other.output,
+            reasoning: self.reasoning + other.reasoning,
+            estimated: self.estimated || other.estimated,
+        }
+    }
+}
+
+/// What an answer that is given again had cost.
+#[cfg_attr(not(feature = "cache"), allow(dead_code))]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Worth {
+    pub(crate) usage: Option<Usage>,
+    pub(crate) cost: Option<Cost>,
 }
 
 /// The [`Usage`] of an answer, in the extensions of its response: known once the body has ended, broken off or been

@@ -82,7 +82,16 @@ impl Reloadable {
 
     /// What `/metrics` says.
     async fn metrics(&self) -> String {
-        let request = Request::get(format!("http://{}/metrics", self.address)).body(Full::default()).unwrap();
+        self.get("/metrics").await
+    }
+
+    /// What `/status.json` says.
+    async fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.get("/status.json").await).unwrap()
+    }
+
+    async fn get(&self, path: &str) -> String {
+        let request = Request::get(format!("http://{}{path}", self.address)).body(Full::default()).unwrap();
         let body = self.client.request(request).await.unwrap().into_body().collect().await.unwrap();
         String::from_utf8(body.to_bytes().into()).unwrap()
     }
@@ -166,10 +175,18 @@ async fn a_changed_file_is_reloaded_and_a_bad_one_refused() {
     // The watcher saw it too, and left it.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert!(served.answerer().await.starts_with("[a]"));
+    let told = served.status().await["config"].clone();
+    assert_eq!(told["reloads"], 0);
+    assert!(told["refused"].as_u64().unwrap() >= 1 && told["last_error"]["at"].is_string(), "{told}");
+    assert!(told["last_error"]["message"].as_str().unwrap().contains("defaults.retri: unknown key"), "{told}");
+    assert!(!served.metrics().await.contains("failover_config_reloads_total{outcome=\"refused\"} 0"));
     // Swapped as a whole, as editors and configuration maps do it.
     std::fs::write(served.folder.join("next"), to(&[&b], "")).unwrap();
     std::fs::rename(served.folder.join("next"), served.file()).unwrap();
     served.answered_by("b").await;
+    let told = served.status().await["config"].clone();
+    assert_eq!((&told["reloads"], &told["last_error"]), (&1.into(), &serde_json::Value::Null));
+    assert!(served.metrics().await.contains("failover_config_reloads_total{outcome=\"applied\"} 1\n"));
 }
 
 #[tokio::test]

@@ -179,6 +179,10 @@ async fn gateway(primary: &str, fallback: &str) -> Served {
     .concat();
     Served::with_config(&format!(
         r#"
+        [auth]
+        keys = [{{ value = "{CLIENT}", name = "somebody" }}]
+        [limits]
+        shutdown_timeout = "100ms"
         [providers.primary]
         dialect = "openai-chat"
         base_url = "{primary}"
@@ -217,8 +221,8 @@ async fn ask(request: http::Request<http_body_util::Full<Bytes>>) -> (http::resp
 }
 
 async fn scrape(served: &Served) -> String {
-    let request = http::Request::get(served.url("/metrics")).body(http_body_util::Full::default()).unwrap();
-    let (parts, body) = ask(request).await;
+    let request = http::Request::get(served.url("/metrics")).header("x-api-key", CLIENT);
+    let (parts, body) = ask(request.body(http_body_util::Full::default()).unwrap()).await;
     assert_eq!((parts.status.as_u16(), &parts.headers["content-type"]), (200, &CONTENT_TYPE));
     String::from_utf8(body.to_vec()).unwrap()
 }
@@ -281,6 +285,7 @@ async fn drive(served: &Served, primary: &SimulatedProvider, fallback: &Simulate
     asked("unknown", "gpt-0", false).await;
     let mut garbage = post(served, "{");
     garbage.headers_mut().insert("x-request-id", id("garbage").parse().unwrap());
+    garbage.headers_mut().insert("x-api-key", CLIENT.parse().unwrap());
     ask(garbage).await;
     // The circuit of the provider opens for long.
     primary.set_fault(SimulatedFault::Unauthorized);
@@ -348,6 +353,29 @@ async fn what_is_told_is_what_is_documented() {
         found.insert(name.to_owned());
     }
     assert_eq!(found, metrics.into_keys().collect());
+}
+
+/// It was the gateway that ended it, and not its client.
+#[tokio::test]
+async fn a_stream_that_a_stopping_gateway_cuts_is_told_as_that() {
+    LazyLock::force(&TOLD);
+    let (primary, fallback) = simulated().await;
+    let served = gateway(&primary.base_url(), &fallback.base_url()).await;
+    primary.set_fault(SimulatedFault::Stall { after_chunks: 1 });
+    let mut response = send(request(&served, "cut-by-us", "chat", true)).await;
+    assert!(response.frame().await.unwrap().is_ok());
+    served.stop();
+    let mut told = Vec::new();
+    while let Some(Ok(frame)) = response.frame().await {
+        told.extend_from_slice(&frame.into_data().unwrap_or_default());
+    }
+    assert!(String::from_utf8_lossy(&told).contains("the gateway was stopped"), "{told:?}");
+    let summary = TOLD.summary("cut-by-us").await;
+    let of = |field| summary.get(field).map_or("", String::as_str);
+    assert_eq!([of("outcome"), of("kind")], ["interrupted", "stream_interrupted"]);
+    assert!(of("reason").contains("the gateway was stopped"), "{summary:?}");
+    assert_eq!(of("usage_estimated"), "true", "what came is paid: {summary:?}");
+    served.stopped().await;
 }
 
 #[tokio::test]

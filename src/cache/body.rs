@@ -11,7 +11,7 @@ use sync_wrapper::SyncWrapper;
 use tokio::time::{Sleep, sleep_until};
 
 use super::flight::{BoxBody, Piece, Seat};
-use crate::{BoxError, Deadline, Fault, FaultKind, ResponseBody};
+use crate::{BoxError, Deadline, Fault, FaultKind, RequestContext, ResponseBody};
 
 pin_project! {
     /// The body of an answer: one that passes, one that several requests read together, or one that was kept.
@@ -48,10 +48,15 @@ impl<B> CacheBody<B> {
         CacheBody { kind: Kind::Kept { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), sized } }
     }
 
-    pub(super) fn shared<E: Send + 'static>(seat: Seat<E>, length: Option<u64>, deadline: Option<Deadline>) -> Self {
-        // Whoever asked first is held to its deadline by the layers inside.
-        let deadline = deadline.filter(|_| !seat.is_first());
-        CacheBody { kind: Kind::Shared { reader: Box::new(Reader { seat, rest: length, deadline, timer: None }) } }
+    pub(super) fn shared<E: Send + 'static>(seat: Seat<E>, length: Option<u64>, context: &RequestContext) -> Self {
+        // Whoever asked first is held to its deadline by the layers inside, and pays.
+        let (deadline, saver) = match seat.is_first() {
+            true => (None, None),
+            false => (context.deadline(), Some(context.clone())),
+        };
+        CacheBody {
+            kind: Kind::Shared { reader: Box::new(Reader { seat, rest: length, deadline, timer: None, saver }) },
+        }
     }
 }
 
@@ -68,6 +73,8 @@ struct Reader<E> {
     rest: Option<u64>,
     deadline: Option<Deadline>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// The context of a request that is answered with the answer to another one, until that is whole.
+    saver: Option<RequestContext>,
 }
 
 impl<E: Send> Read for Reader<E> {
@@ -75,6 +82,10 @@ impl<E: Send> Read for Reader<E> {
         if let Poll::Ready(piece) = self.seat.poll_piece(cx) {
             if let (Some(rest), Some(Ok(Piece::Data(data)))) = (&mut self.rest, &piece) {
                 *rest = rest.saturating_sub(data.len() as u64);
+            }
+            if let Some((worth, saver)) = self.saver.as_ref().and_then(|saver| Some((self.seat.worth()?, saver))) {
+                saver.saved(worth);
+                self.saver = None;
             }
             return Poll::Ready(piece);
         }

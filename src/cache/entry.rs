@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use tokio::time::Instant;
 
 use super::shape::Shape;
+use crate::usage::Worth;
 
 /// What an entry takes besides its bytes, about.
 const OVERHEAD: usize = 512;
@@ -17,6 +18,8 @@ pub(super) struct Entry {
     pub(super) headers: HeaderMap,
     pub(super) shape: Shape,
     pub(super) body: Bytes,
+    /// What it had cost.
+    pub(super) worth: Worth,
     pub(super) stored: Instant,
     /// How long it is fresh.
     pub(super) ttl: Duration,

@@ -26,7 +26,7 @@ use super::{
     status::{self, Forward},
 };
 use crate::{
-    BoxError, Deadline, Dialect, Fault, FaultKind, RequestContext, RequestOutcome,
+    BoxError, CacheOutcome, Deadline, Dialect, Fault, FaultKind, RequestContext, RequestOutcome,
     body::{Asker, Collect},
     dialect,
 };
@@ -122,6 +122,9 @@ where
                     let mut question = match Question::prepare(parts, body, this.policy) {
                         Ok(question) => question,
                         Err(request) => {
+                            RequestContext::of(request.extensions()).into_iter().for_each(|context| {
+                                context.cached(CacheOutcome::Bypass);
+                            });
                             let call = Oneshot::new(this.service.clone(), *request);
                             this.state.set(State::Passing { call });
                             continue;
@@ -134,6 +137,7 @@ where
                         let fault = Fault::new(FaultKind::Timeout, "no answer to this request is kept");
                         let mut response = fail(*this.asker, fault.with_code("only_if_cached").unsent());
                         status::only_if_cached(response.headers_mut());
+                        question.context.cached(CacheOutcome::Miss);
                         return Poll::Ready(Ok(response));
                     }
                     match question.enter(this.service, this.flights) {
@@ -165,8 +169,11 @@ where
                         Arrival::Answered { mut head, length } => {
                             let forward = question.forward();
                             status::forwarded(&mut head.headers, forward, head.status, !is_first);
-                            let deadline = question.context.deadline();
-                            let body = seat.take().map(|seat| CacheBody::shared(seat, length, deadline));
+                            question.context.cached(match is_first {
+                                true => forward.outcome(),
+                                false => CacheOutcome::Collapsed,
+                            });
+                            let body = seat.take().map(|seat| CacheBody::shared(seat, length, &question.context));
                             let Some(body) = body else { return Poll::Pending };
                             return Poll::Ready(Ok(Response::from_parts(head, body)));
                         }
@@ -176,8 +183,9 @@ where
                                 return Poll::Ready(Ok(stale));
                             }
                             let mut response = result?;
-                            let code = response.status();
-                            status::forwarded(response.headers_mut(), question.forward(), code, false);
+                            let (code, forward) = (response.status(), question.forward());
+                            question.context.cached(forward.outcome());
+                            status::forwarded(response.headers_mut(), forward, code, false);
                             return Poll::Ready(Ok(response.map(CacheBody::boxed)));
                         }
                         Arrival::Lost(fault) => {
@@ -228,7 +236,7 @@ impl Question {
             return Err(Box::new(Request::from_parts(parts, Full::new(body))));
         };
         let is_embeddings = parts.uri.path().ends_with("/embeddings");
-        let recipe = Recipe { policy: policy.clone(), key, shape, dialect, is_embeddings };
+        let recipe = Recipe { policy: policy.clone(), key, shape, dialect, is_embeddings, context: context.clone() };
         Ok(Box::new(Question { parts, body, context, control, recipe, stale: None, lost: 0 }))
     }
 
@@ -244,6 +252,8 @@ impl Question {
             return None;
         }
         let mut response = self.tell(&entry)?;
+        self.context.cached(CacheOutcome::Hit);
+        self.context.saved(entry.worth);
         status::hit(response.headers_mut(), &entry);
         Some(response)
     }
@@ -327,6 +337,8 @@ impl Question {
     fn stale<B>(&self, status: Option<StatusCode>) -> Option<Response<CacheBody<B>>> {
         let entry = self.stale.as_ref().filter(|_| self.has_stale())?;
         let mut response = self.tell(entry)?;
+        self.context.cached(CacheOutcome::Stale);
+        self.context.saved(entry.worth);
         tracing::info!(age = ?entry.age(Instant::now()), "a stale answer is given, for nobody has a better one");
         status::stale(response.headers_mut(), entry, status);
         Some(response)
@@ -350,6 +362,7 @@ impl Question {
             return stale;
         }
         let mut response = fail(asker, fault);
+        self.context.cached(self.forward().outcome());
         status::forwarded(response.headers_mut(), self.forward(), status, true);
         response
     }

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokio::time::Instant;
 
 use super::entry::Entry;
+use crate::CacheOutcome;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -29,6 +30,15 @@ impl Forward {
             Forward::Request => "request",
             Forward::Miss => "miss",
             Forward::Stale => "stale",
+        }
+    }
+
+    /// The same for who keeps count.
+    pub(super) fn outcome(self) -> CacheOutcome {
+        match self {
+            Forward::Bypass => CacheOutcome::Bypass,
+            Forward::Request => CacheOutcome::Unwanted,
+            Forward::Miss | Forward::Stale => CacheOutcome::Miss,
         }
     }
 }

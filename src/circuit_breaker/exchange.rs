@@ -356,7 +356,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn operators_acts_stay_where_they_are() {
         let [a, b] = replicas();
-        [&a, &b].map(|circuits| call(circuits, true));
+        for circuits in [&a, &b] {
+            call(circuits, true);
+        }
         a.open(&target());
         sleep(2 * SECOND).await;
         assert!(call(&b, true));

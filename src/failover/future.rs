@@ -230,7 +230,10 @@ where
         let target = policy.route.targets()[next.index].clone();
         let context = self.walk.context();
         let streaming = || context.outline().is_some_and(RequestOutline::streaming);
-        let call = policy.statistics.as_ref().and_then(|statistics| statistics.call(next.index, streaming()));
+        let call = policy
+            .statistics
+            .as_ref()
+            .and_then(|statistics| statistics.call_for(next.index, streaming(), context.client_account()));
         let context = context.attempt_for(target, next.last_resort, next.form, call);
         let body = context.continuation().map_or(&self.body, |continuation| continuation.body(next.form));
         let mut request = Request::from_parts(parts.clone(), Full::new(body.clone()));

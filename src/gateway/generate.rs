@@ -12,10 +12,12 @@ use axum::{body::Body, extract::State, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header, request::Parts};
 use http_body_util::Full;
+use tokio::time::Instant;
 
 use super::{
     Gateway, Live, Stack,
     access::{Client, Held, HeldBody, Slots},
+    cut::CutBody,
     headers,
     keep_alive::{self, KeepAlive},
     stack::{Call, StackBody},
@@ -26,6 +28,7 @@ use crate::{
     body::{Asker, Collect},
     cache::CacheBody,
     config::Config,
+    context::Accounts,
     dialect,
     telemetry::{Record, TelemetryBody},
 };
@@ -135,8 +138,9 @@ where
 fn refuse(gateway: &Gateway, context: &RequestContext, dialect: Dialect, fault: Fault) -> http::Response<AnswerBody> {
     let record = Record::begin(&gateway.inner.unrouted, context.clone(), "");
     let failure: http::Response<StackBody> = Asker::speaking(dialect).failure(fault).map(CacheBody::passing);
+    let failure = failure.map(|body| CutBody::new(body, None));
     let mut response = record.attach(failure).map(|body| {
-        let body = TerminatedBody::new(body, dialect, false, None);
+        let body = TerminatedBody::new(body, dialect, false);
         HeldBody::new(KeepAlive::off(body), None)
     });
     if response.status() == StatusCode::UNAUTHORIZED {
@@ -154,7 +158,7 @@ fn on_its_own(body: Bytes) -> Bytes {
 
 /// The body of an answer: what the stack gives, with a stream's unclean end made known, its silences filled if the route says
 /// so, and what the request holds.
-pub(super) type AnswerBody = HeldBody<KeepAlive<TerminatedBody<TelemetryBody<StackBody>>>>;
+pub(super) type AnswerBody = HeldBody<KeepAlive<TerminatedBody<TelemetryBody<CutBody<StackBody>>>>>;
 
 /// A request whose route is known.
 struct Prepared {
@@ -200,6 +204,11 @@ fn prepare(
         call = client.take(&context)?;
         context = context.with_client(client.name().clone());
     }
+    let accounts = Accounts { route: live.accounts[index].clone(), client: client.map(|it| it.account().clone()) };
+    let now = Instant::now();
+    accounts.route.requested(now);
+    accounts.client.iter().for_each(|account| account.requested(now));
+    context = context.with_accounts(accounts);
     // What axum and hyper keep there is of this connection's, and would be cloned for each attempt.
     parts.extensions.clear();
     parts.extensions.insert(context.clone());
@@ -232,7 +241,7 @@ impl Answering {
 }
 
 impl Future for Answering {
-    type Output = http::Response<TerminatedBody<TelemetryBody<StackBody>>>;
+    type Output = http::Response<TerminatedBody<TelemetryBody<CutBody<StackBody>>>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -247,9 +256,9 @@ impl Future for Answering {
             }
         };
         let Some(record) = this.record.take() else { return Poll::Pending };
-        let (array, slots) = (this.array, this.slots.clone());
-        let mut response =
-            record.attach(response).map(|body| TerminatedBody::new(body, this.dialect, array, Some(slots)));
+        let slots = this.slots.clone();
+        let response = record.attach(response.map(|body| CutBody::new(body, Some(slots))));
+        let mut response = response.map(|body| TerminatedBody::new(body, this.dialect, this.array));
         headers::name_target(response.headers_mut(), &this.context, &this.model);
         Poll::Ready(response)
     }

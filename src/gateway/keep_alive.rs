@@ -153,7 +153,7 @@ fn begun<B>(response: Response<B>, dialect: Dialect) -> Stage<B> {
     }
     let fault = response.extensions().get::<Fault>().cloned();
     let fault = fault.unwrap_or_else(|| Fault::new(FaultKind::MalformedResponse, "the answer is not a stream"));
-    Stage::Failed(Box::pin(TerminatedBody::new(Failed(Some(fault)), dialect, false, None)))
+    Stage::Failed(Box::pin(TerminatedBody::new(Failed(Some(fault)), dialect, false)))
 }
 
 /// The end of the bytes of a stream: whether another event may begin there.

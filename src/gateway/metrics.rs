@@ -11,11 +11,10 @@ use axum::{
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use super::Gateway;
+use super::{Gateway, Live, spending, status::Changes};
 use crate::{
     Event, Observer, Route, TelemetryLayer,
-    config::Shared,
-    telemetry::{Metric, Metrics},
+    telemetry::{Metric, Metrics, names},
 };
 
 /// Prometheus' text format.
@@ -65,12 +64,16 @@ impl Telemetry {
         self.metrics.serve_only(routes);
     }
 
-    fn render(&self, shared: &Shared) -> String {
-        self.metrics.refresh(&shared.circuits, &shared.rate_limits);
+    fn render(&self, live: &Live, changes: &Changes) -> String {
+        self.metrics.refresh(&live.shared.circuits, &live.shared.rate_limits);
         let text = self.handle.0.0.render();
         // What is no number is of a target that is gone.
         let is_known = |line: &&str| !line.trim_end().ends_with(" NaN");
-        text.split_inclusive('\n').filter(is_known).collect()
+        let mut text: String = text.split_inclusive('\n').filter(is_known).collect();
+        text.push_str(&spending::render(live));
+        let changes = changes.counts().map(|(outcome, count)| ([outcome], count as f64));
+        spending::series(&mut text, &names::CONFIG_RELOADS, changes.into_iter());
+        text
     }
 }
 
@@ -98,7 +101,10 @@ impl std::fmt::Debug for Handle {
 }
 
 pub(super) async fn serve(State(gateway): State<Gateway>) -> ([(HeaderName, &'static str); 1], String) {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], gateway.inner.telemetry.render(&gateway.live().shared))
+    (
+        [(header::CONTENT_TYPE, CONTENT_TYPE)],
+        gateway.inner.telemetry.render(&gateway.live(), &gateway.inner.status.changes),
+    )
 }
 
 #[cfg(test)]

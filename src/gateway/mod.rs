@@ -19,6 +19,7 @@ mod access;
 mod banner;
 pub mod check;
 mod connection;
+mod cut;
 mod demo;
 pub mod drill;
 pub mod explain;
@@ -33,6 +34,7 @@ mod models;
 mod reload;
 mod server;
 mod service;
+mod spending;
 mod stack;
 mod status;
 mod stop;
@@ -72,6 +74,7 @@ use crate::{
     body::Asker,
     config::{Config, RouteConfig, Shared},
     fault_injection::FaultSwitch,
+    statistics::Account,
 };
 
 /// A gateway, ready to serve. Cheap to clone; clones share everything.
@@ -108,6 +111,8 @@ struct Live {
     access: Access,
     /// In the order of the configuration's routes.
     stacks: Vec<Stack>,
+    /// What is spent on each of them.
+    accounts: Vec<Arc<Account>>,
 }
 
 impl Live {
@@ -116,7 +121,15 @@ impl Live {
             |route: &RouteConfig| Stack::new(route, &shared, config.max_body, client, telemetry.layer(&route.route));
         let stacks = config.routes.iter().map(stack).collect();
         let access = Access::new(&config, before);
-        Live { config, shared, access, stacks }
+        let account = |route: &RouteConfig| shared.statistics.route_account(route.route.name());
+        let accounts = config.routes.iter().map(account).collect();
+        Live { config, shared, access, stacks, accounts }
+    }
+
+    /// Everybody who has a key, in the order of the configuration, and what they spent.
+    fn clients(&self) -> impl Iterator<Item = (&str, &Arc<Account>)> {
+        let keys = self.config.auth.keys.iter();
+        keys.filter_map(|key| Some((&*key.name, self.access.account(key)?)))
     }
 
     /// Asks for the keys that may change, again and again. Where there is no runtime, whoever serves the gateway does it.

@@ -28,7 +28,7 @@ impl Gateway {
     pub fn replace(&self, config: &Config) -> Result<(), ConfigErrors> {
         // What it guards is elsewhere, so that a panic while it was held says nothing of it.
         let _only_one = self.inner.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        self.replace_locked(config.clone())
+        self.noted(self.replace_locked(config.clone()))
     }
 
     /// Reads the configuration's file again, and puts it in the place of what is served. A gateway that came from no file
@@ -42,9 +42,16 @@ impl Gateway {
     pub fn reload(&self) -> Result<(), ConfigErrors> {
         let _only_one = self.inner.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         match self.live().config.reload() {
-            Some(config) => self.replace_locked(config?),
+            Some(config) => self.noted(config.and_then(|config| self.replace_locked(config))),
             None => Ok(()),
         }
+    }
+
+    /// Takes note of what became of a change.
+    fn noted(&self, change: Result<(), ConfigErrors>) -> Result<(), ConfigErrors> {
+        self.inner.status.changes.note(&change);
+        self.inner.status.forget();
+        change
     }
 
     fn replace_locked(&self, config: Config) -> Result<(), ConfigErrors> {

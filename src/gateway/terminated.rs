@@ -9,8 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::access::Slots;
-use crate::{BoxError, Dialect, Fault, FaultKind, dialect};
+use crate::{BoxError, Dialect, Fault, dialect};
 
 pin_project! {
     /// Puts an error event, in the client's dialect, before the unclean end of a stream.
@@ -21,8 +20,6 @@ pin_project! {
         dialect: Dialect,
         // Whether the stream is an array instead of events.
         array: bool,
-        // Which says when all streams have to end; none for a body that ends by itself.
-        slots: Option<Slots>,
         ending: Ending,
     }
 }
@@ -37,8 +34,8 @@ enum Ending {
 }
 
 impl<B> TerminatedBody<B> {
-    pub(super) fn new(inner: B, dialect: Dialect, array: bool, slots: Option<Slots>) -> Self {
-        TerminatedBody { inner, dialect, array, slots, ending: Ending::NotYet }
+    pub(super) fn new(inner: B, dialect: Dialect, array: bool) -> Self {
+        TerminatedBody { inner, dialect, array, ending: Ending::NotYet }
     }
 }
 
@@ -63,16 +60,7 @@ where
         }
         *this.ending = Ending::NotYet;
         let sized = this.inner.size_hint().exact().is_some();
-        let frame = match this.slots {
-            // What is whole is in our hands already, and sent sooner than broken off.
-            Some(slots) if !sized && slots.are_cut() => {
-                let stopped =
-                    Fault::new(FaultKind::StreamInterrupted, "the gateway was stopped before the answer was whole");
-                Some(Err(stopped.into()))
-            }
-            _ => ready!(this.inner.poll_frame(cx)),
-        };
-        match frame {
+        match ready!(this.inner.poll_frame(cx)) {
             Some(Err(error)) if !sized => {
                 let fault = Fault::from_error(&*error);
                 let event = match *this.array {

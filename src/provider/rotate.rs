@@ -15,7 +15,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    CircuitAdvice, Credentials, Fault, FaultKind, RequestContext, ResponseBody, Target, body::Asker,
+    Attempt, CircuitAdvice, Credentials, Fault, FaultKind, RequestContext, ResponseBody, Target, body::Asker,
     credentials::PickedKey,
 };
 
@@ -122,6 +122,8 @@ impl<S> Spare<S> {
             Some(next) => {
                 self.request.extensions_mut().insert(next.clone());
                 self.tried.push(next);
+                let attempt = RequestContext::of(self.request.extensions()).and_then(RequestContext::attempt);
+                attempt.into_iter().for_each(Attempt::goes_on_with_another_key);
                 true
             }
             None => {

@@ -15,6 +15,7 @@
 //! # Ok(()) }
 //! ```
 
+mod account;
 mod pulse;
 mod ramp;
 mod record;
@@ -26,12 +27,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-pub use self::pulse::Pulse;
+pub(crate) use self::account::Account;
 pub(crate) use self::record::{Call, Recorder};
+pub use self::{
+    account::{Period, Spending},
+    pulse::Pulse,
+};
 use self::{
     record::{RouteRecord, TargetRecord},
     slices::{SLICE, SLICES},
 };
+use tokio::time::Instant;
+
 use crate::{Fault, FaultKind, Route, TargetId, keyed::Keyed, latency::LatencyWindow};
 
 /// How far back statistics look.
@@ -73,6 +80,31 @@ impl Statistics {
         self.inner.routes.all().get(name).map(|record| record.read(name))
     }
 
+    /// What the calls of a target cost since the beginning, or within a period; `None` of one that is on no route that is
+    /// counted.
+    #[must_use]
+    pub fn target_spending(&self, id: &TargetId, period: Option<Period>) -> Option<Spending> {
+        self.inner.targets.all().get(id).map(|record| read(record.account(), period))
+    }
+
+    /// What the requests of a route cost since the beginning, or within a period; `None` of one that is not counted.
+    #[must_use]
+    pub fn route_spending(&self, name: &str, period: Option<Period>) -> Option<Spending> {
+        self.inner.routes.all().get(name).map(|record| read(record.account(), period))
+    }
+
+    /// Hands over where it is counted what a target costs, if anywhere.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn with_target_account<T>(&self, id: &TargetId, read: impl FnOnce(Option<&Account>) -> T) -> T {
+        read(self.inner.targets.all().get(id).map(|record| record.account()))
+    }
+
+    /// Where it is counted what is asked of a route.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn route_account(&self, name: &str) -> Arc<Account> {
+        self.inner.routes.with(name, Arc::default, |record: &Arc<RouteRecord>| record.account().clone())
+    }
+
     /// How a route's targets do at the moment, in its order: for strategies, which ask once and read with every request.
     #[must_use]
     pub fn pulses(&self, route: &Route) -> Vec<Pulse> {
@@ -93,6 +125,14 @@ impl Statistics {
         let targets = route.targets().iter();
         let targets = targets.map(|target| self.record(target.id())).collect();
         Recorder::new(self.inner.routes.with(route.name(), Arc::default, Arc::clone), targets)
+    }
+}
+
+/// What an account says of a period, or of all of its time.
+pub(crate) fn read(account: &Account, period: Option<Period>) -> Spending {
+    match period {
+        Some(period) => account.lately(Instant::now(), period),
+        None => account.total(),
     }
 }
 

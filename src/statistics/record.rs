@@ -12,12 +12,12 @@ use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
 use super::{
-    LastFault, Quantiles, Tally, TargetStatistics,
+    Account, LastFault, Quantiles, Tally, TargetStatistics,
     pulse::Recent,
     ramp::Ramp,
     slices::{SLICE, Slices, sum},
 };
-use crate::{CircuitAdvice, Fault, FaultKind, Outcome, RouteStatistics, TargetId, Usage, latency::LatencyWindow};
+use crate::{CircuitAdvice, Cost, Fault, FaultKind, Outcome, RouteStatistics, TargetId, Usage, latency::LatencyWindow};
 
 /// What the counts of a target are of; behind them are those of the kinds of faults.
 const ANSWERED: usize = 0;
@@ -52,9 +52,14 @@ pub(super) struct TargetRecord {
     requests: AtomicU64,
     failures: AtomicU64,
     last_fault: ArcSwapOption<LastFault>,
+    account: Account,
 }
 
 impl TargetRecord {
+    pub(super) fn account(&self) -> &Account {
+        &self.account
+    }
+
     pub(super) fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::Relaxed)
     }
@@ -117,9 +122,15 @@ pub(super) struct RouteRecord {
     requests: AtomicU64,
     failures: AtomicU64,
     failovers: AtomicU64,
+    /// Shared with whoever counts requests that get no further than a cache.
+    account: Arc<Account>,
 }
 
 impl RouteRecord {
+    pub(super) fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
     pub(super) fn read(&self, route: &str) -> RouteStatistics {
         let now = Instant::now();
         let counts = sum(self.counts.lately(now));
@@ -160,10 +171,16 @@ impl Recorder {
     }
 
     /// A call of the target at that place of the route begins.
+    #[cfg(test)]
     pub(crate) fn call(&self, place: usize, streaming: bool) -> Option<Call> {
+        self.call_for(place, streaming, None)
+    }
+
+    /// The same, and what it costs is counted for a client, too.
+    pub(crate) fn call_for(&self, place: usize, streaming: bool, client: Option<Arc<Account>>) -> Option<Call> {
         let target = self.0.targets.get(place)?;
         target.in_flight.fetch_add(1, Ordering::Relaxed);
-        Some(Call { records: self.0.clone(), place, streaming, left: AtomicBool::new(false) })
+        Some(Call { records: self.0.clone(), place, streaming, client, left: AtomicBool::new(false) })
     }
 
     /// Counts towards how fast the target's traffic grows.
@@ -214,6 +231,8 @@ pub(crate) struct Call {
     records: Arc<Records>,
     place: usize,
     streaming: bool,
+    /// Who asks, where that is counted.
+    client: Option<Arc<Account>>,
     /// Whether it is over.
     left: AtomicBool,
 }
@@ -226,12 +245,15 @@ impl Call {
 
     /// Another try of the same target begins.
     pub(crate) fn again(&self) -> Option<Call> {
-        Recorder(self.records.clone()).call(self.place, self.streaming)
+        Recorder(self.records.clone()).call_for(self.place, self.streaming, self.client.clone())
     }
 
     /// The answer began, or there is none.
     pub(crate) fn ended(&self, outcome: &Outcome, was_sent: bool, now: Instant, latency: Duration) {
         let target = self.target();
+        if was_sent {
+            self.accounts().for_each(|account| account.attempted(now));
+        }
         let sent = |counts: usize| {
             target.requests.fetch_add(1, Ordering::Relaxed);
             counts
@@ -271,6 +293,25 @@ impl Call {
             self.records.route.counts.count(now, [ROUTE_INTERRUPTED]);
         }
         self.leave();
+    }
+
+    /// Everybody whose it is.
+    fn accounts(&self) -> impl Iterator<Item = &Account> {
+        let route = &*self.records.route.account;
+        [&self.target().account, route].into_iter().chain(self.client.as_deref())
+    }
+
+    /// What it cost came to nothing.
+    pub(crate) fn wasted(&self, usage: &Usage, cost: Option<Cost>) {
+        let now = Instant::now();
+        self.accounts().for_each(|account| account.wasted(now, usage, cost));
+    }
+
+    /// It cost so much.
+    pub(crate) fn charged(&self, usage: &Usage, cost: Option<Cost>) {
+        let now = Instant::now();
+        self.accounts().for_each(|account| account.spent(now, usage, cost));
+        self.spent(usage);
     }
 
     /// The answer was so long, as far as it came.

@@ -46,7 +46,7 @@ mod layer;
 #[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(any(test, feature = "metrics"))]
-mod names;
+pub(crate) mod names;
 mod record;
 mod service;
 

@@ -41,7 +41,7 @@ impl MetricKind {
 
 macro_rules! metrics {
     ($( $constant:ident $name:literal $kind:ident [$($label:literal),*] [$($bucket:literal),*] $description:literal; )*) => {
-        $( pub(super) const $constant: Metric = Metric {
+        $( pub(crate) const $constant: Metric = Metric {
             name: $name,
             kind: MetricKind::$kind,
             labels: &[$($label),*],
@@ -91,12 +91,38 @@ metrics! {
         "Tokens, as providers count them or estimated: input (all of it), cached_input, cache_write_input, output (all of it), reasoning.";
     COST "failover_cost_usd" Histogram ["route", "target"] [0.0001, 0.001, 0.01, 0.1, 1.0, 10.0]
         "What tries cost in US dollars, losers of hedges and broken answers included, where the target has a price; _sum is the spend.";
+    CACHE "failover_cache_requests_total" Counter ["route", "outcome"] []
+        "What the route's cache did with requests, where it has one: hit, stale (given because nobody had a better answer), collapsed (the answer to another one at the same time), miss, request (the client wanted a new answer), bypass.";
     RATE_LIMIT_HEADROOM "failover_rate_limit_headroom_ratio" Gauge ["provider"] []
         "The share that is left of what the provider has least left of, requests or tokens, as it said last: 0 to 1.";
     TARGET_INFO "failover_target_info" Gauge ["target", "provider", "model", "dialect"] []
         "Always 1: what a target is.";
     ROUTE_TARGET_INFO "failover_route_target_info" Gauge ["route", "target", "position"] []
         "Always 1: which targets serve a route; position 0 is the first.";
+    ROUTE_TOKENS "failover_route_tokens_total" Counter ["route", "kind"] []
+        "The gateway's: tokens of all tries of a route's requests, by the kinds of failover_tokens_total.";
+    CLIENT_TOKENS "failover_client_tokens_total" Counter ["client", "kind"] []
+        "The gateway's: the same by client, as its key is called in the configuration.";
+    CLIENT_REQUESTS "failover_client_requests_total" Counter ["client"] []
+        "The gateway's: requests of a client that were let in.";
+    TARGET_COST "failover_target_cost_usd_total" Counter ["target"] []
+        "The gateway's: what all tries of a target cost in US dollars, where it has a price.";
+    ROUTE_COST "failover_route_cost_usd_total" Counter ["route"] []
+        "The gateway's: the same by route.";
+    CLIENT_COST "failover_client_cost_usd_total" Counter ["client"] []
+        "The gateway's: the same by client.";
+    TARGET_WASTED "failover_target_wasted_cost_usd_total" Counter ["target"] []
+        "The gateway's: how much of that was for tries that came to nothing: they failed, lost a hedge, or their answer broke off.";
+    ROUTE_WASTED "failover_route_wasted_cost_usd_total" Counter ["route"] []
+        "The gateway's: the same by route.";
+    CLIENT_WASTED "failover_client_wasted_cost_usd_total" Counter ["client"] []
+        "The gateway's: the same by client.";
+    ROUTE_SAVED "failover_route_saved_cost_usd_total" Counter ["route"] []
+        "The gateway's: what answers had cost that a route's cache gave again.";
+    CLIENT_SAVED "failover_client_saved_cost_usd_total" Counter ["client"] []
+        "The gateway's: the same by client.";
+    CONFIG_RELOADS "failover_config_reloads_total" Counter ["outcome"] []
+        "The gateway's: changes of the configuration, by what became of them: applied or refused.";
     BUILD_INFO "failover_build_info" Gauge ["version"] []
         "Always 1: which version runs.";
 }
@@ -143,7 +169,8 @@ pub(super) const EVENTS: &[Told] = &[
             "request_id", "route", "target", "provider", "attempts", "failed_attempts", "outcome", "kind",
             "http.response.status_code", "provider_code", "streaming", "latency", "gen_ai.response.time_to_first_chunk",
             "gen_ai.usage.input_tokens", "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_creation.input_tokens",
-            "gen_ai.usage.output_tokens", "gen_ai.usage.reasoning.output_tokens", "usage_estimated", "cost_usd", "reason",
+            "gen_ai.usage.output_tokens", "gen_ai.usage.reasoning.output_tokens", "usage_estimated", "cost_usd", "wasted_usd",
+            "cache", "saved_usd", "reason",
         ],
         description: "The summary of a request, once, when its answer's body has ended or broken off or its client has gone away: \
                       at info if it, or any try of it, failed or was given up on, at debug if all went well. Tokens and cost are those of all attempts together.",
@@ -156,6 +183,16 @@ pub(super) const EVENTS: &[Told] = &[
             "latency_delta", "gen_ai.response.time_to_first_chunk", "reason",
         ],
         description: "A try got its answer's beginning, failed, was refused or was given up on.",
+    },
+    Told {
+        name: "attempt spent",
+        level: "debug",
+        fields: &[
+            "target", "provider", "gen_ai.usage.input_tokens", "gen_ai.usage.cache_read.input_tokens",
+            "gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.output_tokens", "gen_ai.usage.reasoning.output_tokens",
+            "usage_estimated", "cost_usd",
+        ],
+        description: "It is known what a try cost, a loser of a hedge or one whose answer broke off included.",
     },
     Told {
         name: "failover",
@@ -266,6 +303,15 @@ const FIELDS: &[(&str, &str)] = &[
         "Whether the provider did not tell the tokens (of one of the attempts), and they are estimated.",
     ),
     ("cost_usd", "What it cost in US dollars, where the target has a price."),
+    (
+        "wasted_usd",
+        "How much of that was for tries that came to nothing: they failed, lost a hedge, or their answer broke off.",
+    ),
+    (
+        "cache",
+        "What the cache did, where the route has one: `hit`, `stale` (given because nobody had a better answer), `collapsed` (the answer to another request that came at the same time), `miss`, `request` (the client wanted a new answer), `bypass`.",
+    ),
+    ("saved_usd", "What the answer had cost that the cache gave again."),
 ];
 
 #[cfg(test)]

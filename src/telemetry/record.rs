@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use tracing::{Span, field::Empty};
 
 use crate::{
-    Attempt, Cost, Event, Fault, FaultKind, Outcome, Phase, Provider, RequestContext, RequestOutcome, RequestSummary,
-    Target, Usage, summary,
+    Attempt, CacheOutcome, Cost, Event, Fault, FaultKind, Outcome, Phase, Provider, RequestContext, RequestOutcome,
+    RequestSummary, Target, Usage, summary,
     telemetry::{TelemetryBody, TelemetryLayer},
     trace,
 };
@@ -208,6 +208,9 @@ fn tell(span: &Span, summary: &RequestSummary) {
                 gen_ai.usage.reasoning.output_tokens = tokens(|usage| usage.reasoning),
                 usage_estimated = usage.map(|usage| usage.estimated),
                 cost_usd = summary.cost().map(Cost::usd),
+                wasted_usd = summary.wasted_cost().map(Cost::usd),
+                cache = summary.cache().map(CacheOutcome::name),
+                saved_usd = summary.saved_cost().map(Cost::usd),
                 reason = fault.and_then(Fault::reason),
                 "request ended"
             )

@@ -29,7 +29,7 @@ use super::{
     shape::{self, Shape},
     verdict::{Verdict, verdict},
 };
-use crate::{BoxError, Dialect, Fault, FaultKind};
+use crate::{Attempt, BoxError, Dialect, Fault, FaultKind, RequestContext, usage::Worth};
 
 pub(super) type BoxBody = UnsyncBoxBody<Bytes, BoxError>;
 pub(super) type Call<E> = Pin<Box<dyn Future<Output = Result<Response<BoxBody>, E>> + Send>>;
@@ -112,6 +112,8 @@ pub(super) struct Recipe {
     pub(super) shape: Shape,
     pub(super) dialect: Dialect,
     pub(super) is_embeddings: bool,
+    /// That of the request for which a call is made.
+    pub(super) context: RequestContext,
 }
 
 impl Recipe {
@@ -127,6 +129,12 @@ impl Recipe {
         is_plain && head.status == http::StatusCode::OK && kind.starts_with(self.shape.content_type().as_bytes())
     }
 
+    /// What the answer cost: the try that gave it, and none of those that came to nothing.
+    fn worth(&self) -> Worth {
+        let answered = self.context.attempts().unbroken();
+        Worth { usage: answered.and_then(Attempt::usage), cost: answered.and_then(Attempt::cost) }
+    }
+
     /// Keeps a whole answer, if it is one to be kept.
     fn keep(&self, head: &Parts, body: Bytes) {
         let Some(answer) = shape::joined(self.dialect, self.shape, &body) else { return };
@@ -140,6 +148,7 @@ impl Recipe {
             headers: entry::kept(&head.headers),
             shape: self.shape,
             body,
+            worth: self.worth(),
             stored: tokio::time::Instant::now(),
             ttl: self.policy.ttl,
             stale: self.policy.stale_if_error,
@@ -373,6 +382,15 @@ impl<E> Seat<E> {
             return Poll::Pending;
         }
         Poll::Ready(next)
+    }
+
+    /// What the answer cost, once all of it is read.
+    pub(super) fn worth(&self) -> Option<Worth> {
+        let state = self.flight.state();
+        let Stage::Answered(answered) = &state.stage else { return None };
+        let at = state.read.get(&self.number).copied().unwrap_or_default();
+        let is_whole = answered.body.is_none() && answered.broken.is_none() && answered.tape.get(at).is_none();
+        is_whole.then(|| self.flight.recipe.worth())
     }
 
     /// Whether all is read.

@@ -17,6 +17,7 @@ use crate::{
     Fault, FaultKind, RequestContext,
     config::{ClientKey, Config, KeyDigest},
     rate_limit::{self, Limiter, Limits},
+    statistics::Account,
 };
 
 /// When to come back for a call that is one too many at a time: somebody's has to end first.
@@ -41,29 +42,32 @@ pub(super) struct Client {
     allowed: Option<Box<[bool]>>,
     limits: Limits,
     limiter: Option<Arc<Limiter>>,
+    account: Arc<Account>,
 }
 
 impl Access {
     /// The keys of a configuration. What was asked so far with the same key, or with one in whose place another of the same name
-    /// is now, counts on while its limits stay the same.
+    /// is now, counts on; towards its limits while these stay the same.
     pub(super) fn new(config: &Config, before: Option<&Access>) -> Self {
         let is_gone = |digest: &KeyDigest| config.auth.keys.iter().all(|key| key.digest != *digest);
         let known = |key: &ClientKey| {
             let clients = &before?.clients;
             // First by itself: without a name of its own it is called by its place, where another may have stood.
-            let same = clients.get(&key.digest).or_else(|| {
+            clients.get(&key.digest).or_else(|| {
                 let mut gone = clients.iter().filter(|(digest, _)| is_gone(digest));
                 gone.find(|(_, client)| client.name == key.name).map(|(_, client)| client)
-            })?;
-            same.limiter.clone().filter(|_| same.limits == key.limits)
+            })
         };
         let client = |key: &ClientKey| {
             let allowed = |_: &_| config.routes.iter().map(|route| key.allows(route.route.name())).collect();
+            let known = known(key);
+            let limiter = known.and_then(|same| same.limiter.clone().filter(|_| same.limits == key.limits));
             let client = Client {
                 name: key.name.clone(),
                 allowed: key.routes.as_ref().map(allowed),
                 limits: key.limits,
-                limiter: known(key).or_else(|| Limiter::new(&key.limits).map(Arc::new)),
+                limiter: limiter.or_else(|| Limiter::new(&key.limits).map(Arc::new)),
+                account: known.map(|same| same.account.clone()).unwrap_or_default(),
             };
             (key.digest, Arc::new(client))
         };
@@ -80,6 +84,11 @@ impl Access {
             .find_map(|key| self.clients.get(&KeyDigest::of(&key)))
             .map(Some)
             .ok_or_else(|| unknown_key(credential::sent(&parts.headers, parts.uri.query()).next().is_some()))
+    }
+
+    /// Where it is counted what is spent with a key.
+    pub(super) fn account(&self, key: &ClientKey) -> Option<&Arc<Account>> {
+        self.clients.get(&key.digest).map(|client| client.account())
     }
 
     /// Whether whoever asks may see and do what is for operators.
@@ -156,6 +165,11 @@ fn unknown_key(something_was_sent: bool) -> Fault {
 impl Client {
     pub(super) fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Where it is counted what is spent with it.
+    pub(super) fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 
     /// Whether the route at that place of the configuration may be asked.

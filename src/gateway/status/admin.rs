@@ -10,7 +10,7 @@ use super::{
     super::{Gateway, refuse, unknown_path},
     Report, json_value,
 };
-use crate::{Fault, FaultKind, circuit_breaker::CircuitRegistry};
+use crate::{Fault, FaultKind, circuit_breaker::CircuitRegistry, statistics::Period};
 
 const PREFIX: &str = "/admin/targets/";
 
@@ -36,7 +36,7 @@ pub(super) async fn act(State(gateway): State<Gateway>, uri: Uri, headers: Heade
     apply(&shared.circuits, target);
     tracing::warn!(target_id = %target.id(), action, "by hand");
     gateway.inner.status.forget();
-    json_value(&Report::new(&live.config, shared).describe_target(target))
+    json_value(&Report::new(&live, Period::FiveMinutes).describe_target(target))
 }
 
 fn action_named(name: &str) -> Option<fn(&CircuitRegistry, &crate::Target)> {

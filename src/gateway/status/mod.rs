@@ -1,6 +1,7 @@
 //! How everything is: a page for people at `/`, the same for programs at `/status.json`, and what an operator may do about it.
 
 mod admin;
+mod changes;
 mod feed;
 mod page;
 mod report;
@@ -18,13 +19,14 @@ use axum::{
     routing::{get, post},
 };
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::{HeaderValue, Uri, header};
 use serde_json::Value;
 use tokio::time::Instant;
 
-pub(super) use self::feed::Feed;
 use self::report::Report;
-use super::Gateway;
+pub(super) use self::{changes::Changes, feed::Feed};
+use super::{Gateway, refuse};
+use crate::{Fault, FaultKind, statistics::Period};
 
 /// How old an answer may be: whoever looks costs the gateway no more than this often, however many they are.
 const FRESH: Duration = Duration::from_millis(250);
@@ -33,36 +35,39 @@ const FRESH: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(super) struct Status {
     feed: Feed,
+    pub(super) changes: Changes,
     started: SystemTime,
     running: Instant,
-    /// The latest answer.
-    cached: Mutex<Option<(Instant, Bytes)>>,
+    /// The latest answers, each for one of the periods that may be asked for.
+    cached: Mutex<[Option<(Instant, Bytes)>; Period::ALL.len()]>,
 }
 
 impl Status {
     pub(super) fn new(feed: Feed) -> Self {
-        Status { feed, started: SystemTime::now(), running: Instant::now(), cached: Mutex::new(None) }
+        let (started, running) = (SystemTime::now(), Instant::now());
+        Status { feed, changes: Changes::new(), started, running, cached: Mutex::default() }
     }
 
     /// The text of `/status.json`, put together unless a fresh one is there.
-    fn text(&self, gateway: &Gateway) -> Bytes {
+    fn text(&self, gateway: &Gateway, window: Period) -> Bytes {
         // Held while it is put together: whoever else asks meanwhile gets the same.
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((made, text)) = &*cached {
+        let cached = &mut cached[window as usize];
+        if let Some((made, text)) = cached {
             if made.elapsed() < FRESH {
                 return text.clone();
             }
         }
         let live = gateway.live();
-        let report = Report::new(&live.config, &live.shared);
-        let text = Bytes::from(report.describe(&self.feed, self.started, self.running.elapsed()).to_string());
+        let report = Report::new(&live, window);
+        let text = Bytes::from(report.describe(self, self.running.elapsed()).to_string());
         *cached = Some((Instant::now(), text.clone()));
         text
     }
 
     /// Something was changed by hand, which is to be seen at once.
-    fn forget(&self) {
-        *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    pub(super) fn forget(&self) {
+        *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = Default::default();
     }
 }
 
@@ -75,8 +80,20 @@ pub(super) fn router() -> Router<Gateway> {
         .route("/admin/targets/{*action}", post(admin::act))
 }
 
-async fn status(State(gateway): State<Gateway>) -> Response {
-    json_of(gateway.inner.status.text(&gateway))
+async fn status(State(gateway): State<Gateway>, uri: Uri) -> Response {
+    let mut pairs = uri.query().unwrap_or_default().split('&');
+    let window = match pairs.find_map(|pair| pair.strip_prefix("window=")) {
+        None => Some(Period::FiveMinutes),
+        Some(name) => Period::ALL.into_iter().find(|period| period.name() == name),
+    };
+    match window {
+        Some(window) => json_of(gateway.inner.status.text(&gateway, window)),
+        None => {
+            let names = Period::ALL.map(Period::name).join(", ");
+            let fault = Fault::new(FaultKind::BadRequest, format!("the window is to be one of {names}"));
+            refuse(fault.with_code("invalid_window"))
+        }
+    }
 }
 
 fn json_of(text: Bytes) -> Response {

@@ -5,45 +5,64 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::feed::{Feed, describe_fault, moment, state_name};
+use super::{
+    super::{Live, spending},
+    Status,
+    feed::{describe_fault, moment, state_name},
+};
 use crate::{
     CircuitState, RateLimits, Route, Target, TargetStatistics,
     circuit_breaker::CircuitSnapshot,
     config::{Config, RouteConfig, Shared, StrategyName},
-    statistics::{Quantiles, WINDOW},
+    statistics::{Account, Period, Quantiles, WINDOW},
 };
 
 /// How the gateway's targets are at one moment.
 pub(super) struct Report<'a> {
+    live: &'a Live,
     config: &'a Config,
     shared: &'a Shared,
     circuits: Vec<CircuitSnapshot>,
+    /// What `usage` looks back to.
+    window: Period,
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(config: &'a Config, shared: &'a Shared) -> Self {
-        Report { config, shared, circuits: shared.circuits.snapshot() }
+    pub(super) fn new(live: &'a Live, window: Period) -> Self {
+        let Live { config, shared, .. } = live;
+        Report { live, config, shared, circuits: shared.circuits.snapshot(), window }
     }
 
-    pub(super) fn describe(&self, feed: &Feed, started: SystemTime, uptime: Duration) -> Value {
-        let routes: Vec<_> = self.config.routes.iter().map(|route| self.describe_route(route)).collect();
+    pub(super) fn describe(&self, status: &Status, uptime: Duration) -> Value {
+        let routes = self.config.routes.iter().zip(&self.live.accounts);
+        let routes: Vec<_> = routes.map(|(route, account)| self.describe_route(route, account)).collect();
+        let clients = self.live.clients();
+        let clients = clients.map(|(name, account)| json!({ "name": name, "usage": self.usage(Some(account)) }));
         let is_race = |route: &&RouteConfig| route.policy.choice.strategy == StrategyName::Race;
         let races: Vec<_> = self.config.routes.iter().filter(is_race).map(|route| route.route.name()).collect();
         let state = worst(routes.iter().filter_map(|route| route["state"].as_str()));
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "now": moment(SystemTime::now()),
-            "started": moment(started),
+            "started": moment(status.started),
             "uptime_seconds": uptime.as_secs(),
             "window_seconds": WINDOW.as_secs(),
+            "usage_window_seconds": self.window.duration().as_secs(),
             "state": state,
             "routes": routes,
             "targets": self.config.targets().map(|target| self.describe_target(target)).collect::<Vec<_>>(),
-            "events": feed.describe(&races),
+            "clients": clients.collect::<Vec<_>>(),
+            "config": status.changes.describe(),
+            "events": status.feed.describe(&races),
         })
     }
 
-    fn describe_route(&self, config: &RouteConfig) -> Value {
+    /// What is spent, and what that would have been without a cache.
+    fn usage(&self, account: Option<&Account>) -> Value {
+        spending::describe(account, self.window)
+    }
+
+    fn describe_route(&self, config: &RouteConfig, account: &Account) -> Value {
         let route = &config.route;
         let statistics = self.shared.statistics.route(route.name());
         let count = |of: fn(&crate::RouteStatistics) -> u64| statistics.as_ref().map_or(0, of);
@@ -63,6 +82,7 @@ impl<'a> Report<'a> {
                 "failures": count(|it| it.all_failures),
                 "failovers": count(|it| it.all_failovers),
             },
+            "usage": self.usage(Some(account)),
         })
     }
 
@@ -106,6 +126,7 @@ impl<'a> Report<'a> {
             "last_fault": last_fault,
             "history": history.iter().map(|slice| [slice.successes, slice.failures]).collect::<Vec<_>>(),
             "total": { "requests": count(|it| it.all_requests), "failures": count(|it| it.all_failures) },
+            "usage": self.shared.statistics.with_target_account(target.id(), |account| self.usage(account)),
         })
     }
 

@@ -254,7 +254,7 @@ impl Exchange {
 
     /// Says in the log what the answer cost.
     fn spend(&self, usage: Usage) {
-        self.attempt().into_iter().for_each(|attempt| attempt.spend(usage));
+        self.context.iter().for_each(|context| context.spend(usage));
     }
 
     /// Keeps what the headers say of the provider's limits.

@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use metrics::{Counter, Gauge, Histogram, SharedString};
 
 use super::{Metrics, Series, names, target::Shared};
-use crate::{Event, Observer, RequestOutcome, RequestSummary, Target};
+use crate::{CacheOutcome, Event, Observer, RequestOutcome, RequestSummary, Target};
 
 /// Counts what happens to a route's requests: see [`Metrics::observer`].
 pub struct MetricsObserver {
@@ -11,6 +11,8 @@ pub struct MetricsObserver {
     route: Arc<str>,
     /// In the order of [`RequestOutcome::ALL`].
     outcomes: [Counter; RequestOutcome::ALL.len()],
+    /// In the order of [`CacheOutcome::ALL`].
+    cache: [Counter; CacheOutcome::ALL.len()],
     in_flight: Gauge,
     streams: Gauge,
     duration: Histogram,
@@ -35,6 +37,7 @@ impl MetricsObserver {
             RequestOutcome::ALL.map(|outcome| metrics.counter(&names::REQUESTS, [name(), outcome.name().into()]));
         MetricsObserver {
             outcomes,
+            cache: CacheOutcome::ALL.map(|outcome| metrics.counter(&names::CACHE, [name(), outcome.name().into()])),
             in_flight: metrics.gauge(&names::REQUESTS_IN_FLIGHT, [name()]),
             streams: metrics.gauge(&names::STREAMS_OPEN, [name()]),
             duration: metrics.histogram(&names::REQUEST_DURATION, [name()]),
@@ -58,10 +61,9 @@ impl MetricsObserver {
         if summary.streaming() {
             self.streams.decrement(1.0);
         }
-        for attempt in summary.attempts().iter() {
-            let Some(known) = self.target(attempt.target()) else { continue };
-            attempt.usage().iter().for_each(|usage| known.metrics.spent(usage));
-            attempt.cost().iter().for_each(|cost| known.cost.record(cost.usd()));
+        if let Some(outcome) = summary.cache() {
+            let place = CacheOutcome::ALL.iter().position(|known| *known == outcome);
+            place.into_iter().for_each(|place| self.cache[place].increment(1));
         }
     }
 }
@@ -80,6 +82,12 @@ impl Observer for MetricsObserver {
             Event::AttemptEnded { target, outcome, latency } => {
                 if let Some(known) = self.target(target.as_ref()) {
                     known.metrics.ended(outcome, *latency);
+                }
+            }
+            Event::AttemptSpent { target, usage, cost } => {
+                if let Some(known) = self.target(target.as_ref()) {
+                    known.metrics.spent(usage);
+                    cost.iter().for_each(|cost| known.cost.record(cost.usd()));
                 }
             }
             Event::Interrupted { target, fault } => {
