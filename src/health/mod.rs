@@ -16,7 +16,7 @@
 //!
 //! Checks go out as calls do, through a [`ProviderLayer`](crate::ProviderLayer) with the credentials that are theirs, but past retry,
 //! failover, circuits and limits; they are in nobody's statistics, and in no metric but their own
-//! ([`Event::HealthChecked`](crate::Event::HealthChecked)).
+//! ([`Event::HealthChecked`]).
 //!
 //! ```no_run
 //! use std::time::Duration;
