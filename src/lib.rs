@@ -55,7 +55,8 @@
 //!
 //! The layers need none. `simulated` has simulated providers with switchable faults, `config` the gateway's configuration
 //! file, `gateway` the gateway itself (and both others), `cache` a layer that answers again what was answered before, `tokenizer` counts
-//! tokens, where a model's tokenizer is public, instead of estimating them ([`dialect`](dialect#token-estimate)). Answers
+//! tokens, where a model's tokenizer is public, instead of estimating them ([`dialect`](dialect#token-estimate)), `redis` is what the
+//! replicas of a fleet share. Answers
 //! that come compressed unasked are read if it is with gzip or deflate; with `brotli` and `zstd`, those too.
 //!
 //! [`tower`]: https://docs.rs/tower

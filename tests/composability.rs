@@ -380,7 +380,7 @@ fn every_public_type_can_be_sent_and_shared() {
     value::<Limits>();
     value::<ours::rate_limit::RateLimit<Inner>>();
     held::<ours::rate_limit::LimitedBody<InnerBody>>();
-    sent::<ours::rate_limit::ResponseFuture<InnerFuture>>();
+    sent::<ours::rate_limit::ResponseFuture<Inner, Full<Bytes>>>();
 
     value::<RequirementsLayer>();
     value::<ours::requirements_layer::WithRequirements<Inner>>();
@@ -390,6 +390,9 @@ fn every_public_type_can_be_sent_and_shared() {
     value::<ours::retry::RetryBudget>();
     value::<ours::retry::Retry<Inner>>();
     sent::<ours::retry::ResponseFuture<Inner, Full<Bytes>, Classifier>>();
+
+    value::<ours::shared_state::Fleet>();
+    value::<ours::shared_state::InMemory>();
 
     value::<TimeoutLayer>();
     value::<ours::timeout::Timeout<Inner>>();

@@ -4,10 +4,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode, header};
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::shape::Shape;
-use crate::usage::Worth;
+use super::{key::Key, shape::Shape};
+use crate::{Cost, Usage, shared_state::SharedValue, usage::Worth};
+
+/// The form in which entries are shared. Whoever changes the form changes this: others take what they do not know for none.
+const VERSION: u8 = 1;
+/// How much of the digest stands before the rest: enough to tell what was written here from all else.
+const CHECK: usize = 16;
 
 /// What an entry takes besides its bytes, about.
 const OVERHEAD: usize = 512;
@@ -48,6 +54,126 @@ impl Entry {
     }
 }
 
+/// To be shared.
+impl Entry {
+    /// A version, a check of all that follows and of the key, the times, the form, the status, what it had cost, the headers, and
+    /// the body.
+    pub(super) fn encode(&self, key: &Key) -> Bytes {
+        let mut out = Vec::with_capacity(self.weight());
+        out.push(VERSION);
+        out.extend_from_slice(&[0; CHECK]);
+        for time in [self.ttl, self.stale] {
+            out.extend_from_slice(&u64::try_from(time.as_millis()).unwrap_or(u64::MAX).to_le_bytes());
+        }
+        out.push(match self.shape {
+            Shape::Whole => 0,
+            Shape::Array => 1,
+            Shape::Stream { usage: false } => 2,
+            Shape::Stream { usage: true } => 3,
+        });
+        out.extend_from_slice(&self.status.as_u16().to_le_bytes());
+        encode_worth(self.worth, &mut out);
+        for (name, value) in &self.headers {
+            out.push(1);
+            for text in [name.as_str().as_bytes(), value.as_bytes()] {
+                out.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
+                out.extend_from_slice(text);
+            }
+        }
+        out.push(0);
+        out.extend_from_slice(&self.body);
+        let check = check(key, &out[1 + CHECK..]);
+        out[1..=CHECK].copy_from_slice(&check);
+        out.into()
+    }
+
+    /// What was shared; `None` for everything that this program did not write for that key.
+    pub(super) fn decode(key: &Key, shared: &SharedValue) -> Option<Entry> {
+        let (version, rest) = shared.value.split_first()?;
+        let (sum, mut rest) = rest.split_at_checked(CHECK)?;
+        if *version != VERSION || sum != check(key, rest) {
+            return None;
+        }
+        let mut take = |length: usize| {
+            let (part, behind) = rest.split_at_checked(length)?;
+            rest = behind;
+            Some(part)
+        };
+        let mut time = || Some(Duration::from_millis(u64::from_le_bytes(take(8)?.try_into().ok()?)));
+        let (ttl, stale) = (time()?, time()?);
+        let shape = match take(1)? {
+            [0] => Shape::Whole,
+            [1] => Shape::Array,
+            [2] => Shape::Stream { usage: false },
+            [3] => Shape::Stream { usage: true },
+            _ => return None,
+        };
+        let status = StatusCode::from_u16(u16::from_le_bytes(take(2)?.try_into().ok()?)).ok()?;
+        let worth = decode_worth(&mut take)?;
+        let mut headers = HeaderMap::new();
+        while take(1)? == [1] {
+            let mut text = || {
+                let length = u32::from_le_bytes(take(4)?.try_into().ok()?);
+                take(usize::try_from(length).ok()?)
+            };
+            let (name, value) = (text()?, text()?);
+            headers.append(HeaderName::from_bytes(name).ok()?, http::HeaderValue::from_bytes(value).ok()?);
+        }
+        let body = shared.value.slice_ref(rest);
+        // Clocks differ, but all who share ask the same one how long it is still kept.
+        let age = ttl.saturating_add(stale).saturating_sub(shared.remaining);
+        let stored = Instant::now().checked_sub(age)?;
+        Some(Entry { status, headers, shape, body, worth, stored, ttl, stale })
+    }
+}
+
+/// What is not there, what was reported, and what was estimated.
+const NONE: u8 = 0;
+const REPORTED: u8 = 1;
+const ESTIMATED: u8 = 2;
+
+fn encode_worth(worth: Worth, out: &mut Vec<u8>) {
+    let kind =
+        |estimated: Option<bool>| estimated.map_or(NONE, |estimated| if estimated { ESTIMATED } else { REPORTED });
+    out.push(kind(worth.usage.map(|usage| usage.estimated)));
+    if let Some(Usage { input, cached_input, cache_write_input, output, reasoning, .. }) = worth.usage {
+        let counts = [input, cached_input, cache_write_input, output, reasoning];
+        counts.iter().for_each(|count| out.extend_from_slice(&count.to_le_bytes()));
+    }
+    out.push(kind(worth.cost.map(Cost::is_estimated)));
+    if let Some(cost) = worth.cost {
+        out.extend_from_slice(&cost.usd().to_le_bytes());
+    }
+}
+
+fn decode_worth<'a>(mut take: impl FnMut(usize) -> Option<&'a [u8]>) -> Option<Worth> {
+    let mut worth = Worth::default();
+    let kind = take(1)?[0];
+    if kind != NONE {
+        let mut count = || Some(u64::from_le_bytes(take(8)?.try_into().ok()?));
+        worth.usage = Some(Usage {
+            input: count()?,
+            cached_input: count()?,
+            cache_write_input: count()?,
+            output: count()?,
+            reasoning: count()?,
+            estimated: kind == ESTIMATED,
+        });
+    }
+    let kind = take(1)?[0];
+    if kind != NONE {
+        worth.cost = Some(Cost::new(f64::from_le_bytes(take(8)?.try_into().ok()?), kind == ESTIMATED));
+    }
+    Some(worth)
+}
+
+fn check(key: &Key, rest: &[u8]) -> [u8; CHECK] {
+    let digest: [u8; 32] = Sha256::new().chain_update(key.as_bytes()).chain_update(rest).finalize().into();
+    let mut check = [0; CHECK];
+    check.copy_from_slice(&digest[..CHECK]);
+    check
+}
+
 /// The headers that are said again with an answer: not those of a connection, of a client, or of how much the provider would
 /// still take at that time.
 pub(super) fn kept(headers: &HeaderMap) -> HeaderMap {
@@ -69,4 +195,40 @@ pub(super) fn kept(headers: &HeaderMap) -> HeaderMap {
     let mut copy = HeaderMap::with_capacity(headers.len());
     kept.for_each(|(name, value)| _ = copy.append(name.clone(), value.clone()));
     copy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::KeyBuilder;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_shared_is_read_as_it_was_and_anything_else_is_none() {
+        let key = KeyBuilder::new().with("k", b"v").finish();
+        let mut headers = HeaderMap::new();
+        headers.append("x-a", "1".parse().unwrap());
+        headers.append("x-a", "2".parse().unwrap());
+        let (ttl, stale) = (Duration::from_secs(60), Duration::from_secs(600));
+        let (shape, body) = (Shape::Stream { usage: true }, Bytes::from_static(b"data: x"));
+        let usage =
+            Usage { input: 7, cached_input: 6, cache_write_input: 5, output: 4, reasoning: 3, estimated: false };
+        let worth = Worth { usage: Some(usage), cost: Some(Cost::new(0.25, true)) };
+        let entry = Entry { status: StatusCode::OK, headers, shape, body, worth, stored: Instant::now(), ttl, stale };
+        let value = entry.encode(&key);
+        tokio::time::advance(Duration::from_secs(100)).await;
+        let shared = |value: Bytes| SharedValue { value, remaining: Duration::from_secs(630) };
+        let read = Entry::decode(&key, &shared(value.clone())).unwrap();
+        assert_eq!((read.status, &read.headers, read.shape), (entry.status, &entry.headers, entry.shape));
+        assert_eq!((&read.body, read.worth, read.ttl, read.stale), (&entry.body, worth, ttl, stale));
+        assert_eq!(read.age(Instant::now()), Duration::from_secs(30));
+
+        let other = KeyBuilder::new().with("k", b"w").finish();
+        assert!(Entry::decode(&other, &shared(value.clone())).is_none(), "it stands under another key");
+        for length in 0..value.len() {
+            assert!(Entry::decode(&key, &shared(value.slice(..length))).is_none(), "{length}");
+            let mut changed = value.to_vec();
+            changed[length] ^= 1;
+            assert!(Entry::decode(&key, &shared(changed.into())).is_none(), "{length}");
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -24,6 +25,7 @@ use super::{
     layer::Policy,
     shape::{self, Shape},
     status::{self, Forward},
+    store::Asking,
 };
 use crate::{
     BoxError, CacheOutcome, Deadline, Dialect, Fault, FaultKind, RequestContext, RequestOutcome,
@@ -58,6 +60,8 @@ pin_project! {
         Collecting { #[pin] body: Collect<RequestBody>, parts: Option<Parts> },
         // What is not to be kept.
         Passing { #[pin] call: Oneshot<S, Request<Full<Bytes>>> },
+        // Somebody else may have kept it. `None` once that is known.
+        Asking { asking: Asking, question: Option<Box<Question>> },
         // `None` once it is answered.
         Waiting { seat: Option<Seat<S::Error>>, question: Box<Question>, #[pin] timer: Option<Sleep> },
     }
@@ -70,6 +74,8 @@ struct Question {
     context: RequestContext,
     control: Control,
     recipe: Recipe,
+    /// What another replica kept.
+    shared: Option<Arc<Entry>>,
     /// An answer that is too old.
     stale: Option<Arc<Entry>>,
     /// How many calls that others made have failed.
@@ -130,19 +136,31 @@ where
                             continue;
                         }
                     };
-                    if question.control.only_if_cached {
-                        if let Some(hit) = question.look() {
-                            return Poll::Ready(Ok(hit));
+                    let asking = match this.policy.store.is_shared() {
+                        true => match question.look() {
+                            Some(hit) => return Poll::Ready(Ok(hit)),
+                            None => question.ask(this.flights),
+                        },
+                        false => None,
+                    };
+                    match asking {
+                        Some(asking) => {
+                            let question = Some(question);
+                            this.state.set(State::Asking { asking, question });
                         }
-                        let fault = Fault::new(FaultKind::Timeout, "no answer to this request is kept");
-                        let mut response = fail(*this.asker, fault.with_code("only_if_cached").unsent());
-                        status::only_if_cached(response.headers_mut());
-                        question.context.cached(CacheOutcome::Miss);
-                        return Poll::Ready(Ok(response));
+                        None => match question.begin(this.service, this.flights, *this.asker) {
+                            Ok(seat) => this.state.set(State::Waiting { seat: Some(seat), question, timer: None }),
+                            Err(answer) => return Poll::Ready(Ok(*answer)),
+                        },
                     }
-                    match question.enter(this.service, this.flights) {
+                }
+                StateProjection::Asking { asking, question } => {
+                    let shared = ready!(asking.as_mut().poll(cx));
+                    let Some(mut question) = question.take() else { return Poll::Pending };
+                    question.shared = shared;
+                    match question.begin(this.service, this.flights, *this.asker) {
                         Ok(seat) => this.state.set(State::Waiting { seat: Some(seat), question, timer: None }),
-                        Err(hit) => return Poll::Ready(Ok(*hit)),
+                        Err(answer) => return Poll::Ready(Ok(*answer)),
                     }
                 }
                 StateProjection::Passing { call } => {
@@ -237,12 +255,14 @@ impl Question {
         };
         let is_embeddings = parts.uri.path().ends_with("/embeddings");
         let recipe = Recipe { policy: policy.clone(), key, shape, dialect, is_embeddings, context: context.clone() };
-        Ok(Box::new(Question { parts, body, context, control, recipe, stale: None, lost: 0 }))
+        Ok(Box::new(Question { parts, body, context, control, recipe, shared: None, stale: None, lost: 0 }))
     }
 
     /// An answer that is kept and will do.
     fn look<B>(&mut self) -> Option<Response<CacheBody<B>>> {
-        let entry = self.recipe.policy.store.get(&self.recipe.key)?;
+        let own = self.recipe.policy.store.get(&self.recipe.key);
+        // The store may have had no room for what was heard of.
+        let entry = own.into_iter().chain(self.shared.clone()).max_by_key(|entry| entry.stored)?;
         let now = Instant::now();
         if !self.control.accepts(entry.age(now)) {
             return None;
@@ -278,6 +298,40 @@ impl Question {
             (None, true) => Forward::Request,
             (None, false) => Forward::Miss,
         }
+    }
+
+    /// Asks the other replicas, if there are any, unless the client wants no such answer or somebody calls already.
+    fn ask<E>(&self, flights: &Flights<E>) -> Option<Asking> {
+        let may_help = self.control.accepts(Duration::ZERO) && !flights.has(&self.recipe.place());
+        may_help.then(|| self.recipe.policy.store.ask(self.recipe.key)).flatten()
+    }
+
+    /// A place in a call, or the answer for whoever wants none to be made.
+    #[allow(clippy::type_complexity)]
+    fn begin<S, B>(
+        &mut self,
+        service: &S,
+        flights: &Flights<S::Error>,
+        asker: Asker,
+    ) -> Result<Seat<S::Error>, Box<Response<CacheBody<B>>>>
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        if !self.control.only_if_cached {
+            return self.enter(service, flights);
+        }
+        if let Some(hit) = self.look() {
+            return Err(Box::new(hit));
+        }
+        let fault = Fault::new(FaultKind::Timeout, "no answer to this request is kept");
+        let mut response = fail(asker, fault.with_code("only_if_cached").unsent());
+        status::only_if_cached(response.headers_mut());
+        self.context.cached(CacheOutcome::Miss);
+        Err(Box::new(response))
     }
 
     /// A place in the call for such a request, or an answer that is kept.

@@ -1,8 +1,12 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use moka::{Expiry, sync};
 
 use super::{entry::Entry, key::Key};
+use crate::shared_state::Fleet;
+
+/// What the other replicas of a fleet have kept, some time later.
+pub(super) type Asking = Pin<Box<dyn Future<Output = Option<Arc<Entry>>> + Send>>;
 
 /// What answers are kept in, in memory, up to a bound. Clones share it.
 ///
@@ -11,6 +15,7 @@ use super::{entry::Entry, key::Key};
 pub struct CacheStore {
     entries: sync::Cache<Key, Arc<Entry>>,
     max_size: Arc<u64>,
+    fleet: Option<Fleet>,
 }
 
 impl CacheStore {
@@ -22,7 +27,20 @@ impl CacheStore {
             .weigher(|_, entry: &Arc<Entry>| u32::try_from(entry.weight()).unwrap_or(u32::MAX))
             .expire_after(Lifetime)
             .build();
-        CacheStore { entries, max_size: Arc::new(max_size) }
+        CacheStore { entries, max_size: Arc::new(max_size), fleet: None }
+    }
+
+    /// The same store, whose answers the replicas of a fleet share: what is not here is looked for there, for as long as the
+    /// [fleet's timeout](Fleet::with_timeout) says at most, and what is kept here is kept there as well, which nobody waits for.
+    #[must_use]
+    pub fn with_fleet(&self, fleet: &Fleet) -> Self {
+        CacheStore { fleet: Some(fleet.clone()), ..self.clone() }
+    }
+
+    /// The same store, whose answers nobody shares.
+    #[cfg(feature = "config")]
+    pub(crate) fn alone(&self) -> Self {
+        CacheStore { fleet: None, ..self.clone() }
     }
 
     /// How many bytes it takes.
@@ -47,8 +65,36 @@ impl CacheStore {
     }
 
     pub(super) fn insert(&self, key: Key, entry: Entry) {
+        if let Some(fleet) = &self.fleet {
+            fleet.put(&shared_key(&key), entry.encode(&key), entry.ttl.saturating_add(entry.stale));
+        }
         self.entries.insert(key, Arc::new(entry));
     }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.fleet.is_some()
+    }
+
+    /// Looks for it where replicas share what they keep, if they do; an answer that is younger than what is here is then here, too.
+    pub(super) fn ask(&self, key: Key) -> Option<Asking> {
+        let fleet = self.fleet.clone()?;
+        let entries = self.entries.clone();
+        Some(Box::pin(async move {
+            let shared = fleet.get(&shared_key(&key)).await?;
+            let entry = Arc::new(Entry::decode(&key, &shared)?);
+            if entries.get(&key).is_some_and(|own| own.stored >= entry.stored) {
+                return None;
+            }
+            entries.insert(key, entry.clone());
+            Some(entry)
+        }))
+    }
+}
+
+fn shared_key(key: &Key) -> String {
+    let mut name = "cache/".to_owned();
+    key.as_bytes().iter().for_each(|byte| name.push_str(&format!("{byte:02x}")));
+    name
 }
 
 impl fmt::Debug for CacheStore {

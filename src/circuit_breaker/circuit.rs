@@ -18,6 +18,7 @@ use crate::{
     CircuitAdvice, CircuitState, Deadline, Event, Fault, FaultKind, Refusal,
     circuit_breaker::{
         CircuitSettings,
+        exchange::Exchange,
         permit::{Permit, Role},
     },
     observer::Observers,
@@ -68,11 +69,23 @@ pub(super) struct Listeners {
     observers: Observers,
     target: Option<Arc<str>>,
     provider: Option<Arc<str>>,
+    /// Whoever tells other replicas.
+    exchange: Option<Arc<Exchange>>,
 }
 
 impl Listeners {
     pub(super) fn new(observers: Observers, target: Option<&str>, provider: Option<&str>) -> Self {
-        Listeners { observers, target: target.map(Into::into), provider: provider.map(Into::into) }
+        let (target, provider) = (target.map(Into::into), provider.map(Into::into));
+        Listeners { observers, target, provider, exchange: None }
+    }
+
+    pub(super) fn with_exchange(self, exchange: &Arc<Exchange>) -> Self {
+        Listeners { exchange: Some(exchange.clone()), ..self }
+    }
+
+    /// Something happened here that others should know.
+    fn wake_exchange(&self) {
+        self.exchange.iter().for_each(|exchange| exchange.wake());
     }
 }
 
@@ -125,7 +138,7 @@ impl Drop for Locked<'_> {
 
 impl Drop for Change<'_> {
     fn drop(&mut self) {
-        let Listeners { observers, target, provider } = &self.circuit.listeners;
+        let Listeners { observers, target, provider, .. } = &self.circuit.listeners;
         let ((state, drained), (state_before, drained_before)) = (self.after, self.before);
         if let (true, Some(target)) = (drained != drained_before, target) {
             tracing::info!(target = &**target, drained, "drain changed");
@@ -377,6 +390,7 @@ impl Circuit {
             observers: self.listeners.observers.clone(),
             target: self.listeners.target.clone(),
             provider: self.listeners.provider.clone(),
+            exchange: self.listeners.exchange.clone(),
         };
         let new = Circuit::new(settings).with_listeners(listeners);
         let old = self.cooldown();
@@ -505,6 +519,7 @@ impl Circuit {
         let (transient, own) = (opening.transient, Some(until));
         let (probes, by_hand, wanted) = (0, false, false);
         *cooldown = Cooldown { until, transient, probes, own, by_hand, wanted, ..*cooldown };
+        self.listeners.wake_exchange();
         self.change(cooldown, CircuitState::Open);
     }
 
@@ -516,6 +531,7 @@ impl Circuit {
         cooldown.own = None;
         self.consecutive.store(0, Ordering::Relaxed);
         self.window.clear();
+        self.listeners.wake_exchange();
         self.change(cooldown, CircuitState::Closed)
     }
 }

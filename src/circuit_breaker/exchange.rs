@@ -6,15 +6,20 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::{
     circuit_breaker::circuit::{Circuit, Standing},
     shared_state::{CircuitWord, Fleet, Opening, Portion, Taken},
 };
 
-/// How often others are told and asked.
+/// How often others are asked, and told where nothing has happened.
 const EVERY: Duration = Duration::from_millis(250);
+/// What happens within that time is told together.
+const TOGETHER: Duration = Duration::from_millis(20);
 /// How long before a circuit's end it is settled who probes.
 const LEAD: Duration = Duration::from_millis(500);
 /// Within which time, at random, a replica acts on it that a circuit is closed: all at once would be as if the target had been
@@ -24,13 +29,6 @@ const SPREAD: Duration = Duration::from_secs(1);
 const TURN: f64 = 0.8;
 /// More circuits that nobody has called here are not kept in mind.
 const MOST_UNKNOWN: usize = 4096;
-
-/// When others are told and asked, from some moment within the first while on.
-pub(super) fn ticks() -> Interval {
-    let mut ticks = interval_at(Instant::now() + EVERY.mul_f64(fastrand::f64()), EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
-}
 
 pub(super) fn of_target(id: &str) -> Arc<str> {
     format!("target/{id}").into()
@@ -45,6 +43,8 @@ pub(super) fn of_provider(name: &str) -> Arc<str> {
 pub(super) struct Exchange {
     /// How often it was begun: only the last goes on.
     pub(super) begun: AtomicU64,
+    /// Something happened that others should know.
+    happened: Notify,
     notes: Mutex<HashMap<Arc<str>, Note>>,
 }
 
@@ -78,6 +78,22 @@ enum Say {
 }
 
 impl Exchange {
+    pub(super) fn wake(&self) {
+        self.happened.notify_one();
+    }
+
+    /// Some moment within the first while: replicas that start together are not to ask together.
+    pub(super) async fn first_tick(&self) {
+        sleep(EVERY.mul_f64(fastrand::f64())).await;
+    }
+
+    /// After a while, or soon after something has happened.
+    pub(super) async fn next_tick(&self) {
+        if timeout(EVERY, self.happened.notified()).await.is_ok() {
+            sleep(TOGETHER).await;
+        }
+    }
+
     fn notes(&self) -> MutexGuard<'_, HashMap<Arc<str>, Note>> {
         // Plain facts, each of which is as good without the others.
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
@@ -234,7 +250,7 @@ mod tests {
         circuit_breaker::{CircuitRegistry, CircuitSettings},
         shared_state::{Answer, InMemory, SharedState, SharedValue, Unavailable},
     };
-    use tokio::time::{advance, sleep};
+    use tokio::time::advance;
 
     const SECOND: Duration = Duration::from_secs(1);
 

@@ -139,8 +139,8 @@ impl CircuitRegistry {
     /// it: spawn it. Of several for one registry, or for those that [`with_rules`](Self::with_rules) makes of it, the last
     /// goes on.
     ///
-    /// Four times a second it tells the others which circuits have opened here for failures, and which have closed, and learns
-    /// the same of theirs; no call waits for that. A circuit that is open elsewhere holds calls back here, as long as it does
+    /// It tells the others at once which circuits have opened here for failures, and which have closed, and learns the same of
+    /// theirs four times a second; no call waits for that. A circuit that is open elsewhere holds calls back here, as long as it does
     /// there; a last resort passes it as any other. Near the end of its time one replica that has calls for it takes the turn
     /// to probe, while the others hold on; when a probe is answered, all know. What happened here stands: a circuit
     /// that failed here waits for its own end and its own probe, whatever others say, and keeps it to itself once they have
@@ -152,14 +152,15 @@ impl CircuitRegistry {
         let (registry, exchange, fleet) = (Arc::downgrade(&self.inner), self.inner.exchange.clone(), fleet.clone());
         async move {
             let begun = exchange.begun.fetch_add(1, Ordering::Relaxed) + 1;
-            let mut ticks = exchange::ticks();
+            exchange.first_tick().await;
             loop {
-                ticks.tick().await;
                 let Some(inner) = registry.upgrade() else { return };
                 if exchange.begun.load(Ordering::Relaxed) != begun {
                     return;
                 }
                 exchange.tick(&fleet, || CircuitRegistry { inner: inner.clone() }.named()).await;
+                drop(inner);
+                exchange.next_tick().await;
             }
         }
     }
@@ -219,7 +220,7 @@ impl CircuitRegistry {
     pub(super) fn with_circuits<T>(&self, target: Option<&Target>, read: impl FnOnce(&Circuits) -> T) -> T {
         let Inner { rules, observers, exchange, .. } = &*self.inner;
         let circuit = |settings: &CircuitSettings, target: Option<&str>, provider: Option<&str>| {
-            let listeners = Listeners::new(observers.clone(), target, provider);
+            let listeners = Listeners::new(observers.clone(), target, provider).with_exchange(exchange);
             let circuit = Circuit::new(*settings).with_listeners(listeners);
             // Others may know it already.
             exchange.introduce(&circuit, target, provider);

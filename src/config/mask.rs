@@ -35,7 +35,9 @@ pub(super) fn masked(text: &str, table: Option<&DeTable<'_>>) -> String {
 
 /// Collects the values of keys that hold secrets.
 fn collect(name: &str, value: &Spanned<DeValue<'_>>, inherited: bool, secrets: &mut Vec<Range<usize>>) {
-    let is_secret = (inherited || holds_secrets(name)) && !is_harmless(name, value.get_ref());
+    // A password may stand before the host.
+    let has_user = value.get_ref().as_str().is_some_and(|text| text.contains("://") && text.contains('@'));
+    let is_secret = (inherited || has_user || holds_secrets(name)) && !is_harmless(name, value.get_ref());
     match value.get_ref() {
         DeValue::Table(table) => {
             table.iter().for_each(|(name, value)| collect(name.get_ref(), value, is_secret, secrets));

@@ -57,6 +57,9 @@
 //! [log]
 //! format = "human"                         # or "json"
 //!
+//! [shared_state]                           # with other replicas, through Redis or Valkey
+//! url = { env = "REDIS_URL" }              # or { file = "…" }, or the URL itself
+//!
 //! [defaults]
 //! keep_alive = "15s"                       # comments in silent streams; off by default
 //! ```
@@ -80,6 +83,7 @@ mod reference;
 mod route;
 mod secret;
 mod server;
+mod shared_state;
 mod stack;
 mod strategy;
 #[cfg(test)]
@@ -102,6 +106,7 @@ pub use self::{
     reference::{json_schema, reference},
     route::RouteConfig,
     server::{LogFormat, ServerLimits, TlsFiles},
+    shared_state::SharedStateSettings,
     stack::Shared,
     strategy::{Choice, HedgeSettings, StrategyName},
 };
@@ -130,6 +135,8 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// What the log looks like.
     pub log: LogFormat,
+    /// What is shared with other replicas, if anything is.
+    pub shared_state: Option<SharedStateSettings>,
     /// Which chain serves which model.
     pub routes: Routes,
     /// The providers, by their names.
@@ -169,6 +176,7 @@ impl Default for Config {
             limits: ServerLimits::default(),
             tls: None,
             log: LogFormat::default(),
+            shared_state: None,
             routes: Routes::default(),
             providers: BTreeMap::new(),
             breakers: BTreeMap::new(),
@@ -311,6 +319,7 @@ fn read(mut root: Table<'_>) -> Config {
     let max_body = max_body.unwrap_or(DEFAULT_MAX_BODY);
     let tls = TlsFiles::read(&mut root);
     let log = LogFormat::read(&mut root).unwrap_or_default();
+    let shared_state = SharedStateSettings::read(&mut root);
     let (policy, default_breaker) = read_defaults(&mut root);
     let providers = provider::read_all(&mut root, default_breaker);
     let (breakers, checks, names) = Default::default();
@@ -324,6 +333,7 @@ fn read(mut root: Table<'_>) -> Config {
     let mut config =
         Config { listen, auth, max_body, limits, tls, log, routes, breakers, default_breaker, ..Config::default() };
     config.health_checks = health_checks;
+    config.shared_state = shared_state;
     for (name, entry) in providers.into_iter().filter_map(|(name, entry)| Some((name, entry?))) {
         config.provider_breakers.insert(name.clone(), entry.breaker);
         config.providers.insert(name.clone(), entry.provider);

@@ -1,6 +1,8 @@
 //! From settings to layers.
 
-use super::{Config, Policy, RouteConfig, StreamRecovery};
+use std::future::Future;
+
+use super::{Config, Policy, RouteConfig, SharedStateSettings, StreamRecovery};
 use crate::{
     FailoverStack, Observer, ProviderLayer, RateLimitsRegistry, RecoveryLayer, Statistics,
     cache::CacheStore,
@@ -10,6 +12,7 @@ use crate::{
     provider::Commit,
     rate_limit::RateLimitRegistry,
     retry::{Backoff, RetryBudget, RetryLayer},
+    shared_state::Fleet,
     timeout::TimeoutLayer,
 };
 
@@ -21,14 +24,16 @@ impl Config {
             .provider_limits
             .iter()
             .fold(RateLimitRegistry::default(), |limits, (name, most)| limits.with_provider(name.as_str(), *most));
+        let fleet = self.fleet(None);
         Shared {
             circuits: CircuitRegistry::new(self.circuit_rules()),
-            limits,
+            limits: self.limits_shared(limits, fleet.as_ref()),
             rate_limits: RateLimitsRegistry::default(),
             latencies: Latencies::default(),
             statistics: Statistics::default(),
             observers: Observers::default(),
-            cache: self.cache_store(None),
+            cache: self.cache_shared(self.cache_store(None), fleet.as_ref()),
+            fleet: fleet.zip(self.shared_state.clone()),
         }
     }
 
@@ -36,13 +41,28 @@ impl Config {
     /// as far as it is still there, by the names of targets and providers. Stacks of both may run side by side.
     #[must_use]
     pub fn shared_after(&self, before: &Shared) -> Shared {
+        let fleet = self.fleet(Some(before));
+        let limits = self.provider_limits.iter().map(|(name, most)| (name.as_str(), *most));
         Shared {
             circuits: before.circuits.with_rules(self.circuit_rules()),
-            limits: before
-                .limits
-                .with_providers(self.provider_limits.iter().map(|(name, most)| (name.as_str(), *most))),
-            cache: self.cache_store(before.cache.as_ref()),
+            limits: self.limits_shared(before.limits.with_providers(limits), fleet.as_ref()),
+            cache: self.cache_shared(self.cache_store(before.cache.as_ref()), fleet.as_ref()),
+            fleet: fleet.zip(self.shared_state.clone()),
             ..before.clone()
+        }
+    }
+
+    fn limits_shared(&self, limits: RateLimitRegistry, fleet: Option<&Fleet>) -> RateLimitRegistry {
+        match fleet.filter(|_| self.shared_state.as_ref().is_some_and(|settings| settings.limits)) {
+            Some(fleet) => limits.with_fleet(fleet),
+            None => limits.alone(),
+        }
+    }
+
+    fn cache_shared(&self, store: Option<CacheStore>, fleet: Option<&Fleet>) -> Option<CacheStore> {
+        match fleet.filter(|_| self.shared_state.as_ref().is_some_and(|settings| settings.cache)) {
+            Some(fleet) => Some(store?.with_fleet(fleet)),
+            None => Some(store?.alone()),
         }
     }
 
@@ -68,6 +88,8 @@ pub struct Shared {
     pub statistics: Statistics,
     /// What answers are kept in, where a route keeps them.
     pub cache: Option<CacheStore>,
+    /// What is shared with other replicas, and how.
+    pub(super) fleet: Option<(Fleet, SharedStateSettings)>,
     observers: Observers,
 }
 
@@ -77,6 +99,26 @@ impl Shared {
     pub(crate) fn with_observer_of_circuits(mut self, observer: impl Observer) -> Self {
         self.circuits = self.circuits.with_observer(observer);
         self
+    }
+
+    /// This replica's end of what is shared with others, if anything is.
+    #[must_use]
+    pub fn fleet(&self) -> Option<&Fleet> {
+        self.fleet.as_ref().map(|(fleet, _)| fleet)
+    }
+
+    /// The same where limits are shared.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn fleet_of_limits(&self) -> Option<&Fleet> {
+        self.fleet.as_ref().filter(|(_, settings)| settings.limits).map(|(fleet, _)| fleet)
+    }
+
+    /// Tells other replicas of open circuits, and learns of theirs, as long as these circuits are in use; `None` where that is
+    /// not wanted. Nobody need wait for it: spawn it. See [`CircuitRegistry::share`].
+    #[must_use]
+    pub fn share_circuits(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let (fleet, _) = self.fleet.as_ref().filter(|(_, settings)| settings.circuits)?;
+        Some(self.circuits.share(fleet))
     }
 
     /// Tells somebody, besides those that are told already, what happens to requests and to circuits. The circuits know no

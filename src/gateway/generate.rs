@@ -30,6 +30,7 @@ use crate::{
     config::Config,
     context::Accounts,
     dialect,
+    rate_limit::Asking,
     telemetry::{Record, TelemetryBody},
 };
 
@@ -196,12 +197,13 @@ fn prepare(
     if let Some(asked) = asked(&parts.headers)? {
         context = context.with_requirements(asked);
     }
-    let mut call = None;
+    let (mut call, mut asking) = (None, None);
     if let Some(client) = client {
         if !client.may_ask(index) {
             return Err(Client::forbidden(&model));
         }
         call = client.take(&context)?;
+        asking = client.ask(&context);
         context = context.with_client(client.name().clone());
     }
     let accounts = Accounts { route: live.accounts[index].clone(), client: client.map(|it| it.account().clone()) };
@@ -213,8 +215,22 @@ fn prepare(
     parts.extensions.clear();
     parts.extensions.insert(context.clone());
     let request = Request::from_parts(parts, Full::new(body));
-    let answering = Answering::new(&live.stacks[index], request, context, model, gateway.inner.slots.clone());
+    let stack = &live.stacks[index];
+    let mut answering = Answering::new(stack, request, context, model, gateway.inner.slots.clone());
+    if let Some(asking) = asking {
+        answering.call = permitted(asking, answering.call, dialect);
+    }
     Ok(Prepared { answering, keep_alive, held: held.and(call) })
+}
+
+/// Waits until all replicas have room for a request of that key, and only then calls.
+fn permitted(asking: Asking, call: Call<StackBody>, dialect: Dialect) -> Call<StackBody> {
+    Box::pin(async move {
+        match asking.await {
+            Ok(()) => call.await,
+            Err(refusal) => Ok(Asker::speaking(dialect).failure(Client::used_up(refusal)).map(CacheBody::passing)),
+        }
+    })
 }
 
 /// Waits for a route's answer, within the span of the request.

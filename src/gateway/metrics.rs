@@ -65,7 +65,9 @@ impl Telemetry {
     }
 
     fn render(&self, live: &Live, changes: &Changes) -> String {
-        self.metrics.refresh(&live.shared.circuits, &live.shared.rate_limits);
+        let shared = &live.shared;
+        self.metrics.refresh(&shared.circuits, &shared.rate_limits);
+        shared.fleet().into_iter().for_each(|fleet| self.metrics.refresh_fleet(fleet));
         let text = self.handle.0.0.render();
         // What is no number is of a target that is gone.
         let is_known = |line: &&str| !line.trim_end().ends_with(" NaN");

@@ -120,7 +120,7 @@ impl Live {
         let stack =
             |route: &RouteConfig| Stack::new(route, &shared, config.max_body, client, telemetry.layer(&route.route));
         let stacks = config.routes.iter().map(stack).collect();
-        let access = Access::new(&config, before);
+        let access = Access::new(&config, shared.fleet_of_limits(), before);
         let account = |route: &RouteConfig| shared.statistics.route_account(route.route.name());
         let accounts = config.routes.iter().map(account).collect();
         Live { config, shared, access, stacks, accounts }
@@ -132,10 +132,13 @@ impl Live {
         keys.filter_map(|key| Some((&*key.name, self.access.account(key)?)))
     }
 
-    /// Asks for the keys that may change, again and again. Where there is no runtime, whoever serves the gateway does it.
+    /// Asks for the keys that may change, again and again, and for what other replicas learn. Where there is no runtime,
+    /// whoever serves the gateway does it.
     fn keep_keys_fresh(&self) {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             self.config.keep_keys_fresh().for_each(|task| _ = runtime.spawn(task));
+            // Of several, the last goes on.
+            self.shared.share_circuits().into_iter().for_each(|task| _ = runtime.spawn(task));
         }
     }
 }

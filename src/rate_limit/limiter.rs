@@ -14,7 +14,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::Refusal;
+use crate::{Refusal, shared_state::Portion};
 
 /// How much a target or provider may be asked. `None` is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +33,8 @@ impl Limits {
         *self == Limits::default()
     }
 }
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 type Rate = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Moment>>;
 
@@ -83,6 +85,22 @@ impl Limiter {
             }
         }
         Ok(call)
+    }
+}
+
+impl Limits {
+    /// What a call takes of the rates that replicas keep together, under that name.
+    pub(crate) fn portions(&self, name: &str, tokens: impl Fn() -> u64, portions: &mut Vec<Portion>) {
+        let mut add = |what: &str, most: NonZeroU32, amount: u64| {
+            let (key, most) = (format!("limit/{name}/{what}").into(), u64::from(most.get()));
+            portions.push(Portion { key, amount: amount.min(most), most, period: MINUTE });
+        };
+        if let Some(most) = self.requests_per_minute {
+            add("requests", most, 1);
+        }
+        if let Some(most) = self.tokens_per_minute {
+            add("tokens", most, tokens());
+        }
     }
 }
 

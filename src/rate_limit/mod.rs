@@ -49,5 +49,5 @@ pub(crate) use limiter::Limiter;
 pub use limiter::Limits;
 pub use registry::RateLimitRegistry;
 #[cfg(feature = "gateway")]
-pub(crate) use registry::tokens;
+pub(crate) use registry::{Asking, ask, tokens};
 pub use service::RateLimit;

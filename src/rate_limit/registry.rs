@@ -3,15 +3,18 @@
 use std::{
     collections::HashMap,
     fmt,
+    future::Future,
+    pin::Pin,
     sync::{Arc, OnceLock},
 };
 
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
-    Refusal, RequestContext, Requirements, Target, TargetId,
+    Provider, Refusal, RequestContext, Requirements, Target, TargetId,
     keyed::Keyed,
     rate_limit::limiter::{Limiter, Limits},
+    shared_state::{Fleet, Portion, Taken},
 };
 
 /// The limits of all targets and providers, and what is used of them: share one between the routes that share targets.
@@ -20,6 +23,7 @@ use crate::{
 #[derive(Clone)]
 pub struct RateLimitRegistry {
     inner: Arc<Inner>,
+    fleet: Option<Fleet>,
 }
 
 #[derive(Default)]
@@ -48,7 +52,17 @@ impl RateLimitRegistry {
     /// The same limits for each target, and for calls that are for none.
     #[must_use]
     pub fn new(default: Limits) -> Self {
-        RateLimitRegistry { inner: Arc::new(Inner { default, ..Inner::default() }) }
+        RateLimitRegistry { inner: Arc::new(Inner { default, ..Inner::default() }), fleet: None }
+    }
+
+    /// Keeps requests and tokens per minute together with the other replicas of a fleet, by the names of targets and providers.
+    /// Calls at a time are each replica's own.
+    ///
+    /// A call that is within the limits here then takes its part of what all may have, for which it waits as long as the
+    /// [fleet's timeout](Fleet::with_timeout) says at most; without an answer by then, it goes on.
+    #[must_use]
+    pub fn with_fleet(self, fleet: &Fleet) -> Self {
+        RateLimitRegistry { fleet: Some(fleet.clone()), ..self }
     }
 
     /// Limits of a target's own, by its [`TargetId`], instead of the default.
@@ -87,7 +101,13 @@ impl RateLimitRegistry {
             let provider = id.as_str().split('/').next().and_then(|name| inner.providers.get(name).cloned());
             inner.targets.with(id, || [own.clone(), provider], |_| ());
         }
-        RateLimitRegistry { inner: Arc::new(inner) }
+        RateLimitRegistry { inner: Arc::new(inner), fleet: self.fleet.clone() }
+    }
+
+    /// The same limits, kept by this replica for itself.
+    #[cfg(feature = "config")]
+    pub(crate) fn alone(self) -> Self {
+        RateLimitRegistry { fleet: None, ..self }
     }
 
     fn rebuilt(self, change: impl FnOnce(&mut Inner)) -> Self {
@@ -95,7 +115,27 @@ impl RateLimitRegistry {
         let (by_target, providers) = (by_target.clone(), providers.clone());
         let mut inner = Inner { default: *default, by_target, providers, ..Inner::default() };
         change(&mut inner);
-        RateLimitRegistry { inner: Arc::new(inner) }
+        RateLimitRegistry { inner: Arc::new(inner), fleet: self.fleet }
+    }
+
+    /// What a call that is within its limits here has to ask the others for, if anything.
+    pub(super) fn ask(&self, context: Option<&RequestContext>) -> Option<Asking> {
+        let fleet = self.fleet.as_ref().filter(|_| !self.inner.limits_nothing())?;
+        let tokens = || context.and_then(RequestContext::requirements).map_or(0, tokens);
+        let target = context.and_then(RequestContext::target);
+        let portions = self.with_limiters(target, |[own, provider]| {
+            let mut portions = Vec::new();
+            if let Some(limiter) = provider {
+                let name = target.and_then(Target::provider).map_or("", Provider::name);
+                limiter.limits().portions(&format!("provider/{name}"), tokens, &mut portions);
+            }
+            if let Some(limiter) = own {
+                let name = target.map_or("", |target| target.id().as_str());
+                limiter.limits().portions(&format!("target/{name}"), tokens, &mut portions);
+            }
+            portions
+        });
+        ask(fleet, portions)
     }
 
     /// Takes what a call needs of all limits that it has to keep.
@@ -124,6 +164,24 @@ impl RateLimitRegistry {
     }
 }
 
+/// Whether all replicas together have room for a call.
+pub(crate) type Asking = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
+
+/// Takes these portions of what all replicas may have. Who gets no answer in time goes by what is known here.
+pub(crate) fn ask(fleet: &Fleet, mut portions: Vec<Portion>) -> Option<Asking> {
+    portions.retain(|portion| portion.amount > 0);
+    if portions.is_empty() {
+        return None;
+    }
+    let fleet = fleet.clone();
+    Some(Box::pin(async move {
+        match fleet.take(&portions).await {
+            Some(Taken::Nothing { retry_after }) => Err(Refusal::LimitReached { retry_after: Some(retry_after) }),
+            Some(Taken::All) | None => Ok(()),
+        }
+    }))
+}
+
 /// How many tokens a call takes, as providers count them: its input, and the most that it asks to have answered.
 pub(crate) fn tokens(needs: &Requirements) -> u64 {
     needs.input_tokens.saturating_add(needs.max_output_tokens.unwrap_or(0))
@@ -148,7 +206,7 @@ impl fmt::Debug for RateLimitRegistry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Dialect, Provider};
+    use crate::{Dialect, shared_state::InMemory};
     use std::num::NonZeroU32;
 
     fn limits(requests: u32) -> Limits {
@@ -193,5 +251,28 @@ mod tests {
         let needs = Requirements { input_tokens: 30, max_output_tokens: Some(20), ..Requirements::default() };
         context.set_requirements(needs);
         assert_eq!((0..9).take_while(|_| registry.take(Some(&context)).is_ok()).count(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn replicas_keep_a_limit_together() {
+        let state = InMemory::new();
+        let [a, b] = [(); 2].map(|()| {
+            let limits = Limits { tokens_per_minute: NonZeroU32::new(600), ..limits(60) };
+            RateLimitRegistry::default().with_provider("p", limits).with_fleet(&Fleet::new(state.clone()))
+        });
+        let target = Target::new(&Provider::new("p", Dialect::OpenAiChat, "http://h").unwrap(), "m");
+        let context = RequestContext::new().with_target(target);
+        context.set_requirements(Requirements { input_tokens: 1, ..Requirements::default() });
+        let mut passed = 0;
+        for second in 0..600_u32 {
+            for registry in if second % 3 == 0 { [&a, &b] } else { [&b, &b] } {
+                let is_within = registry.take(Some(&context)).is_ok();
+                passed += u32::from(is_within && registry.ask(Some(&context)).unwrap().await.is_ok());
+            }
+            tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        }
+        // A minute's worth at once, and what ten minutes give back.
+        assert!((656..=660).contains(&passed), "{passed}");
+        assert!(a.ask(None).is_none(), "what has no limit asks nobody");
     }
 }

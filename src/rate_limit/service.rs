@@ -24,19 +24,27 @@ impl<S> RateLimit<S> {
 
 impl<S, RequestBody, B> Service<Request<RequestBody>> for RateLimit<S>
 where
-    S: Service<Request<RequestBody>, Response = Response<B>>,
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone,
 {
     type Response = Response<LimitedBody<ResponseBody<B>>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future>;
+    type Future = ResponseFuture<S, RequestBody>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        match self.limits.take(RequestContext::of(request.extensions())) {
-            Ok(held) => ResponseFuture::new(Guarded::called(self.inner.call(request)), held),
+        let context = RequestContext::of(request.extensions());
+        match self.limits.take(context) {
+            Ok(held) => match self.limits.ask(context) {
+                None => ResponseFuture::new(Guarded::called(self.inner.call(request)), held),
+                Some(asking) => {
+                    // The one that is ready is called, as soon as all replicas have room for it.
+                    let clone = self.inner.clone();
+                    ResponseFuture::asking(asking, std::mem::replace(&mut self.inner, clone), request, held)
+                }
+            },
             Err(refusal) => ResponseFuture::new(Guarded::refused(refusal, &request), [None, None]),
         }
     }

@@ -156,10 +156,11 @@ impl Inner {
         count.fetch_add(1, Ordering::Relaxed);
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let is_down = self.resumes.load(Ordering::Relaxed) != 0;
-        if failures >= MOST_FAILURES && !is_down {
-            if self.resumes.swap(self.now() + millis(PAUSE), Ordering::Relaxed) == 0 {
-                tracing::warn!(error = %why, "the shared state does not answer: each replica goes by what it knows itself");
-            }
+        if failures >= MOST_FAILURES
+            && !is_down
+            && self.resumes.swap(self.now() + millis(PAUSE), Ordering::Relaxed) == 0
+        {
+            tracing::warn!(error = %why, "the shared state does not answer: each replica goes by what it knows itself");
         }
         // A connection that has lost its other end may never say so.
         if failures % MOST_FAILURES == 0 || is_down {

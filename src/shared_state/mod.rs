@@ -26,11 +26,16 @@
 
 mod fleet;
 mod in_memory;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use self::redis::{InvalidRedisUrl, Redis};
 pub use self::{
     fleet::{Fleet, FleetHealth},
     in_memory::InMemory,

@@ -123,6 +123,10 @@ metrics! {
         "The gateway's: the same by client.";
     CONFIG_RELOADS "failover_config_reloads_total" Counter ["outcome"] []
         "The gateway's: changes of the configuration, by what became of them: applied or refused.";
+    SHARED_STATE_UP "failover_shared_state_up" Gauge [] []
+        "Whether what replicas share can be had: 1, or 0 while each goes by what it knows itself. Only where something is shared.";
+    SHARED_STATE_QUESTIONS "failover_shared_state_questions_total" Counter ["outcome"] []
+        "Questions to what replicas share: answered, late, failed, or skipped while it does not answer. Only where something is shared.";
     BUILD_INFO "failover_build_info" Gauge ["version"] []
         "Always 1: which version runs.";
 }

@@ -91,6 +91,11 @@ impl<E> Flights<E> {
         flight.seat(LEADER)
     }
 
+    /// Whether a call runs for that place.
+    pub(super) fn has(&self, place: &Place) -> bool {
+        self.map().get(place).is_some_and(|flight| flight.strong_count() > 0)
+    }
+
     /// A seat in a call that nobody else joins.
     pub(super) fn board_alone(recipe: Recipe, call: Call<E>) -> Seat<E> {
         Arc::new(Flight::new(recipe, call, None)).seat(LEADER)
@@ -117,7 +122,7 @@ pub(super) struct Recipe {
 }
 
 impl Recipe {
-    fn place(&self) -> Place {
+    pub(super) fn place(&self) -> Place {
         (self.key, self.shape)
     }
 

@@ -42,6 +42,12 @@ pub(super) static ROOT: Section = Section {
         ),
         key("tls", Kind::Table(&TLS), Optional("plain HTTP"), "Serves HTTPS."),
         key("log", Kind::Table(&LOG), Optional("the defaults of its keys"), "What the gateway writes."),
+        key(
+            "shared_state",
+            Kind::Table(&SHARED_STATE),
+            Optional("nothing is shared"),
+            "What is shared with other replicas, through Redis or Valkey.",
+        ),
         key("providers", Kind::Named(&PROVIDER), Required, "Accounts at providers, by names of your choosing."),
         key(
             "defaults",
@@ -113,6 +119,51 @@ static ADMIN_KEY: Section = Section {
         key("name", Kind::Text, Optional("`admin-key-1` and so on"), "What logs call whoever uses it."),
     ]],
     one_of: &["env", "file", "sha256", "value"],
+};
+
+static SHARED_STATE: Section = Section {
+    path: "[shared_state]",
+    about: "What the replicas of a fleet share, through a server of Redis (6 or newer) or Valkey: `docs/fleet.md`.",
+    groups: &[&[
+        key(
+            "url",
+            Kind::UrlOr(&SHARED_URL),
+            Required,
+            "The server: `redis://host:6379`, or over TLS `rediss://host:6380`, with `user:password@` before the host and `/1` \
+             (the number of a database) behind it where they are needed.",
+        ),
+        key(
+            "prefix",
+            Kind::Text,
+            Default("\"failover\""),
+            "What all keys begin with: fleets with different ones share nothing.",
+        ),
+        key(
+            "timeout",
+            Kind::Duration,
+            Default("\"25ms\""),
+            "How long a request waits for an answer, at most; without one it goes by what this replica knows.",
+        ),
+        key("circuits", Kind::Flag, Default("true"), "Whether open circuits are shared."),
+        key(
+            "limits",
+            Kind::Flag,
+            Default("true"),
+            "Whether `requests_per_minute` and `tokens_per_minute` of providers and clients hold for all replicas together.",
+        ),
+        key("cache", Kind::Flag, Default("true"), "Whether the answers that routes keep are shared."),
+    ]],
+    one_of: &[],
+};
+
+static SHARED_URL: Section = Section {
+    path: "url",
+    about: "Where the URL comes from, for there may be a password in it.",
+    groups: &[&[
+        key("env", Kind::Text, Optional("–"), "The environment variable that holds the URL."),
+        key("file", Kind::File, Optional("–"), "The file that holds the URL."),
+    ]],
+    one_of: &["env", "file"],
 };
 
 static LIMITS: Section = Section {

@@ -62,6 +62,8 @@ enum Kind {
     /// An address and port.
     Address,
     Url,
+    /// A URL, or where one comes from.
+    UrlOr(&'static Section),
     /// The name of a file.
     File,
     Size,
@@ -117,6 +119,7 @@ impl Kind {
             Kind::Choices(names) => format!("list of some of {}", quoted(names())),
             Kind::Table(section) => format!("table: {}", link(section)),
             Kind::Tables(section) => format!("list of tables: {}", link(section)),
+            Kind::UrlOr(section) => format!("URL, or table: {}", link(section)),
             Kind::OneOrMore(section) => format!("table, or list of tables: {}", link(section)),
             Kind::Named(section) => format!("tables by name: {}", link(section)),
         }
@@ -124,9 +127,8 @@ impl Kind {
 
     fn section(self) -> Option<&'static Section> {
         match self {
-            Kind::Table(section) | Kind::Tables(section) | Kind::OneOrMore(section) | Kind::Named(section) => {
-                Some(section)
-            }
+            Kind::Table(section) | Kind::Tables(section) | Kind::OneOrMore(section) => Some(section),
+            Kind::Named(section) | Kind::UrlOr(section) => Some(section),
             _ => None,
         }
     }

@@ -81,6 +81,7 @@ fn value(kind: Kind) -> Value {
         Kind::Choices(names) => json!({ "type": "array", "items": { "enum": names() } }),
         Kind::Table(section) => reference(section),
         Kind::Tables(section) => json!({ "type": "array", "minItems": 1, "items": reference(section) }),
+        Kind::UrlOr(section) => json!({ "anyOf": [{ "type": "string" }, reference(section)] }),
         Kind::OneOrMore(section) => json!({
             "anyOf": [reference(section), { "type": "array", "minItems": 1, "items": reference(section) }],
         }),

@@ -19,6 +19,8 @@ const PLACES: &[(&str, &str)] = &[
     ("auth.admin_keys[0]", "[[auth.admin_keys]]"),
     ("tls", "[tls]"),
     ("log", "[log]"),
+    ("shared_state", "[shared_state]"),
+    ("shared_state.url", "url"),
     ("providers.p", "[providers.NAME]"),
     ("providers.p.api_key", "api_key"),
     ("providers.p.breaker", "breaker"),
@@ -85,6 +87,12 @@ fn file(path: &str, text: &str) -> String {
         }
         false => String::new(),
     };
+    let shared_state = match path {
+        "[shared_state]" if text.starts_with("url =") => format!("[shared_state]\n{text}"),
+        "[shared_state]" => format!("[shared_state]\nurl = 'redis://h'\n{text}"),
+        "url" => format!("[shared_state]\nurl = {{ {text} }}"),
+        _ => String::new(),
+    };
     let table =
         |place: &str| if place == path && !text.is_empty() { format!("{place}\n{text}") } else { String::new() };
     let is_set = |table: &str, name: &str| table.lines().any(|line| line.starts_with(&format!("{name} =")));
@@ -96,6 +104,7 @@ fn file(path: &str, text: &str) -> String {
         client_key("[[auth.admin_keys]]"),
         tls,
         table("[log]"),
+        shared_state,
         "[limits]".into(),
         at("[limits]").into(),
         "[defaults]".into(),
@@ -123,7 +132,9 @@ fn file(path: &str, text: &str) -> String {
 }
 
 fn read(text: &str) -> Result<Config, crate::config::ConfigErrors> {
-    Config::from_toml(text, Path::new("test.toml"), &|_| Some("k".into()))
+    Config::from_toml(text, Path::new("test.toml"), &|_| {
+        Some(if text.contains("[shared_state]") { "redis://h" } else { "k" }.into())
+    })
 }
 
 /// Values that a key may have, as TOML.
@@ -137,6 +148,7 @@ fn examples(key: &Key) -> Vec<String> {
         Kind::Text => "'x'",
         Kind::Address => "'127.0.0.1:1'",
         Kind::Url => "'https://h/v1'",
+        Kind::UrlOr(_) => return quoted(vec!["redis://h:1/2", "rediss://u:p@h"]),
         Kind::File => concat!("'", env!("CARGO_MANIFEST_DIR"), "/rustfmt.toml'"),
         Kind::Size => "'1KiB'",
         Kind::Duration | Kind::DurationOrNone => "'5s'",
@@ -147,7 +159,9 @@ fn examples(key: &Key) -> Vec<String> {
         Kind::Choice(names) => return quoted(names()),
         Kind::Texts => "['x']",
         Kind::Choices(names) => return vec![format!("[{}]", quoted(names()).join(", "))],
-        Kind::Table(_) if matches!(key.name, "limits" | "defaults" | "auth" | "tls") => return Vec::new(), // so are these
+        Kind::Table(_) if matches!(key.name, "limits" | "defaults" | "auth" | "tls" | "shared_state") => {
+            return Vec::new();
+        } // so are these
         Kind::Table(_) if key.name == "hedge" => "{ after = '1s' }",
         Kind::Table(_) if key.name == "price" => "{ input = 1, output = 1 }",
         Kind::Table(_) => "{}",
@@ -174,7 +188,8 @@ fn every_documented_key_is_read_with_every_kind_of_value_that_it_may_have() {
                 let text = file(section.path, &format!("{with}{} = {value}", key.name));
                 match read(&text) {
                     Err(errors) if is_this_file => {
-                        assert!(errors.to_string().contains("the key has"), "{errors}\n{text}")
+                        let said = errors.to_string();
+                        assert!(said.contains("the key has") || said.contains("no URL of"), "{errors}\n{text}")
                     }
                     Err(errors) => panic!("{}: {}\n{errors}\n{text}", section.path, key.name),
                     Ok(_) => {}
@@ -188,7 +203,7 @@ fn every_documented_key_is_read_with_every_kind_of_value_that_it_may_have() {
 fn the_reader_knows_no_key_that_is_not_documented() {
     let whole = file("[defaults]", "breaker = {}\ntimeout = {}\nretry = {}\nhedge = { after = '1s' }\ncache = {}")
         .replace("[[routes.r.targets]]", "[[routes.r.targets]]\ncapabilities = {}\nprice = { input = 1, output = 1 }")
-        .replace("[limits]", "[[auth.keys]]\nenv = 'A'\n[[auth.admin_keys]]\nenv = 'B'\n[tls]\n[log]\n[limits]")
+        .replace("[limits]", "[[auth.keys]]\nenv = 'A'\n[[auth.admin_keys]]\nenv = 'B'\n[tls]\n[log]\n[shared_state]\nurl = {}\n[limits]")
         .replace("[providers.p]", "[providers.p]\nbreaker = {}\nhealth_check = {}\napi_key = { value = 'k' }");
     let environment = |_: &str| None;
     let reader = Reader::new(&whole, Path::new("test.toml"), &environment);
@@ -226,8 +241,9 @@ fn the_documented_defaults_are_what_is_so_without_them() {
         if section.path == "hedge" {
             lines.push("after = 'p95'".into());
         }
-        let inline = ["breaker", "health_check", "timeout", "retry", "hedge", "cache", "capabilities", "api_key"]
-            .contains(&section.path);
+        let inline =
+            ["breaker", "health_check", "timeout", "retry", "hedge", "cache", "capabilities", "api_key", "url"]
+                .contains(&section.path);
         let text = file(section.path, &lines.join(if inline { ", " } else { "\n" }));
         let Ok(config) = read(&text) else { continue }; // its required keys are read above
         let (a, b) = (config.routes.find("r").unwrap(), plain.routes.find("r").unwrap());

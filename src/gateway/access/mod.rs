@@ -14,9 +14,10 @@ pub(super) use self::{
     slot::{Held, HeldBody, Slots},
 };
 use crate::{
-    Fault, FaultKind, RequestContext,
+    Fault, FaultKind, Refusal, RequestContext,
     config::{ClientKey, Config, KeyDigest},
-    rate_limit::{self, Limiter, Limits},
+    rate_limit::{self, Asking, Limiter, Limits},
+    shared_state::Fleet,
     statistics::Account,
 };
 
@@ -43,12 +44,14 @@ pub(super) struct Client {
     limits: Limits,
     limiter: Option<Arc<Limiter>>,
     account: Arc<Account>,
+    /// What replicas call it, where they keep its limits together.
+    shared: Option<(Fleet, String)>,
 }
 
 impl Access {
     /// The keys of a configuration. What was asked so far with the same key, or with one in whose place another of the same name
     /// is now, counts on; towards its limits while these stay the same.
-    pub(super) fn new(config: &Config, before: Option<&Access>) -> Self {
+    pub(super) fn new(config: &Config, fleet: Option<&Fleet>, before: Option<&Access>) -> Self {
         let is_gone = |digest: &KeyDigest| config.auth.keys.iter().all(|key| key.digest != *digest);
         let known = |key: &ClientKey| {
             let clients = &before?.clients;
@@ -68,6 +71,7 @@ impl Access {
                 limits: key.limits,
                 limiter: limiter.or_else(|| Limiter::new(&key.limits).map(Arc::new)),
                 account: known.map(|same| same.account.clone()).unwrap_or_default(),
+                shared: fleet.map(|fleet| (fleet.clone(), format!("client/{}", key.digest.pseudonym()))),
             };
             (key.digest, Arc::new(client))
         };
@@ -187,12 +191,23 @@ impl Client {
     /// Takes what a request needs of the key's own limits.
     pub(super) fn take(&self, context: &RequestContext) -> Result<Option<OwnedSemaphorePermit>, Fault> {
         let Some(limiter) = &self.limiter else { return Ok(None) };
-        limiter.take(|| context.requirements().map_or(0, rate_limit::tokens)).map_err(|refusal| {
-            Fault::new(FaultKind::RateLimited, "the limit of this key is used up")
-                .with_code("rate_limit_exceeded")
-                .with_retry_after(refusal.retry_after().unwrap_or(ANOTHER_MOMENT))
-                .unsent()
-        })
+        limiter.take(|| context.requirements().map_or(0, rate_limit::tokens)).map_err(Self::used_up)
+    }
+
+    /// What a request that is within the key's limits here has to ask the other replicas for, if anything.
+    pub(super) fn ask(&self, context: &RequestContext) -> Option<Asking> {
+        let (fleet, name) = self.shared.as_ref().filter(|_| self.limiter.is_some())?;
+        let mut portions = Vec::new();
+        self.limits.portions(name, || context.requirements().map_or(0, rate_limit::tokens), &mut portions);
+        rate_limit::ask(fleet, portions)
+    }
+
+    /// That a limit of the key's does not let a request through.
+    pub(super) fn used_up(refusal: Refusal) -> Fault {
+        Fault::new(FaultKind::RateLimited, "the limit of this key is used up")
+            .with_code("rate_limit_exceeded")
+            .with_retry_after(refusal.retry_after().unwrap_or(ANOTHER_MOMENT))
+            .unsent()
     }
 }
 
@@ -212,7 +227,7 @@ mod tests {
              [routes.r]\ntargets = [{{ provider = 'p' }}]\n",
             keys.join(", ")
         );
-        Access::new(&Config::from_toml(&toml, Path::new("test.toml"), &|_| None).unwrap(), before)
+        Access::new(&Config::from_toml(&toml, Path::new("test.toml"), &|_| None).unwrap(), None, before)
     }
 
     /// Whether the key's only request of this minute was still there.

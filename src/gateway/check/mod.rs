@@ -25,7 +25,12 @@ pub use self::{
     advice::{Advice, AdviceKind},
     online::Trial,
 };
-use crate::config::{Config, ConfigErrors};
+use tokio::time::Instant;
+
+use crate::{
+    config::{Config, ConfigErrors, SharedStateSettings},
+    shared_state::Unavailable,
+};
 
 /// What is known of a configuration file. No form of printing it shows a key.
 #[derive(Debug)]
@@ -34,6 +39,8 @@ pub struct Check {
     config: Result<Config, ConfigErrors>,
     advice: Vec<Advice>,
     trials: Option<Vec<Trial>>,
+    /// How long what replicas share took to answer, or why it did not, where it was asked.
+    shared_state: Option<Result<Duration, Unavailable>>,
 }
 
 impl Check {
@@ -42,15 +49,19 @@ impl Check {
     pub fn of_file(file: &Path) -> Self {
         let config = Config::load(file);
         let advice = config.as_ref().map(advice::of).unwrap_or_default();
-        Check { file: file.to_owned(), config, advice, trials: None }
+        Check { file: file.to_owned(), config, advice, trials: None, shared_state: None }
     }
 
     /// Asks every target for a word or two, all at once: does its key work, is its model there? One that has not answered
-    /// within `patience` has failed. It costs what a word costs. Nobody is asked where the file is wrong.
+    /// within `patience` has failed, and so has a `[shared_state]` that does not within a second. It costs what a word costs. Nobody is asked where the file is wrong.
     #[must_use]
     pub async fn online(mut self, patience: Duration) -> Self {
         if let Ok(config) = &self.config {
             self.trials = Some(online::try_all(config, patience).await);
+            if let Some(redis) = config.shared_state.as_ref().and_then(SharedStateSettings::redis) {
+                let began = Instant::now();
+                self.shared_state = Some(redis.ping().await.map(|()| began.elapsed()));
+            }
         }
         self
     }
@@ -58,7 +69,8 @@ impl Check {
     /// Whether the file can be used and, where they were asked, all targets answered. Advice does not count.
     #[must_use]
     pub fn passed(&self) -> bool {
-        self.config.is_ok() && self.trials.iter().flatten().all(Trial::passed)
+        let is_shared = self.shared_state.as_ref().is_none_or(Result::is_ok);
+        self.config.is_ok() && is_shared && self.trials.iter().flatten().all(Trial::passed)
     }
 
     /// The configuration, or everything that is wrong with it.

@@ -49,6 +49,13 @@ impl Check {
             };
             text += &format!("\n{verdict}\n");
         }
+        match &self.shared_state {
+            None => {}
+            Some(Ok(took)) => {
+                text += &format!("shared state: {}, {} ms\n", paint.word(Look::Good, "ok"), took.as_millis());
+            }
+            Some(Err(why)) => text += &format!("shared state: {}: {why}\n", paint.word(Look::Bad, "failed")),
+        }
         text
     }
 
@@ -65,6 +72,10 @@ impl Check {
             "warnings": advice,
             "health_checks": self.health_checks().map(|(target, check)| check_json(target, check)).collect::<Vec<_>>(),
             "online": trials,
+            "shared_state": self.shared_state.as_ref().map(|shared| json!({
+                "ok": shared.is_ok(),
+                "message": shared.as_ref().err().map(ToString::to_string),
+            })),
         })
     }
 

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     CircuitAdvice, FaultKind,
     circuit_breaker::CircuitSettings,
+    config::Config,
     fault_injection::{FaultSwitch, InjectedFault, Injection},
     gateway::Gateway,
 };
@@ -43,7 +44,10 @@ impl Drill {
         let address = listener.local_addr().map_err(|error| DrillError::new(error.to_string()))?;
         // Dropped, by whatever ends this function, it stops the gateway.
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = tokio::spawn(Gateway::with_faults(&self.config, &faults).serve(listener, async {
+        // The other replicas are not to hear of faults that are none.
+        let mut config: Config = self.config.clone();
+        config.shared_state = None;
+        let serving = tokio::spawn(Gateway::with_faults(&config, &faults).serve(listener, async {
             let _ = stopped.await;
         }));
 

@@ -14,6 +14,7 @@ use crate::{
     CircuitState, RateLimits, Route, Target, TargetStatistics,
     circuit_breaker::CircuitSnapshot,
     config::{Config, RouteConfig, Shared, StrategyName},
+    shared_state::FleetHealth,
     statistics::{Account, Period, Quantiles, WINDOW},
 };
 
@@ -49,6 +50,7 @@ impl<'a> Report<'a> {
             "window_seconds": WINDOW.as_secs(),
             "usage_window_seconds": self.window.duration().as_secs(),
             "state": state,
+            "shared_state": self.shared.fleet().map(|fleet| describe_fleet(&fleet.health())),
             "routes": routes,
             "targets": self.config.targets().map(|target| self.describe_target(target)).collect::<Vec<_>>(),
             "clients": clients.collect::<Vec<_>>(),
@@ -175,6 +177,16 @@ fn seconds_up(duration: Duration) -> u64 {
 
 fn describe_quantiles(quantiles: Quantiles) -> Value {
     json!({ "p50": quantiles.p50.map(seconds), "p95": quantiles.p95.map(seconds) })
+}
+
+fn describe_fleet(health: &FleetHealth) -> Value {
+    json!({
+        "answers": health.answers,
+        "answered": health.answered,
+        "late": health.late,
+        "failed": health.failed,
+        "skipped": health.skipped,
+    })
 }
 
 /// What is left now: past its reset, a window is full again, and nothing is known of how much that is without its limit.

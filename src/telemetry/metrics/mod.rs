@@ -17,8 +17,10 @@ pub use self::observer::MetricsObserver;
 use self::target::TargetMetrics;
 use super::names::{self, Metric, MetricKind};
 use crate::{
-    CircuitState, Event, Observer, RateLimitsRegistry, Route, Target, TargetId, circuit_breaker::CircuitRegistry,
+    CircuitState, Event, Observer, RateLimitsRegistry, Route, Target, TargetId,
+    circuit_breaker::CircuitRegistry,
     keyed::Keyed,
+    shared_state::{Fleet, FleetHealth},
 };
 
 /// Counters, gauges and histograms of what happens to requests: [`Metric::ALL`]. Cheap to clone; clones share everything.
@@ -111,6 +113,15 @@ impl Metrics {
             if own.peek().is_none() || own.any(|metrics| !metrics.is_gone()) {
                 self.gauge(&names::RATE_LIMIT_HEADROOM, [provider.into()]).set(limits.headroom());
             }
+        }
+    }
+
+    /// Takes in how what replicas share does now.
+    pub fn refresh_fleet(&self, fleet: &Fleet) {
+        let FleetHealth { answers, answered, late, failed, skipped, .. } = fleet.health();
+        self.gauge(&names::SHARED_STATE_UP, []).set(if answers { 1.0 } else { 0.0 });
+        for (outcome, count) in [("answered", answered), ("late", late), ("failed", failed), ("skipped", skipped)] {
+            self.counter(&names::SHARED_STATE_QUESTIONS, [outcome.into()]).absolute(count);
         }
     }
 
