@@ -107,6 +107,9 @@ struct Shared {
     nonce: OnceLock<[u64; 2]>,
     /// What the key that the client sent is called.
     client: OnceLock<Arc<str>>,
+    /// Whose kept answers it may be given, where that is not said by the name.
+    #[cfg(feature = "cache")]
+    tenant: OnceLock<Arc<str>>,
     /// Where it is counted what it costs, besides at its targets.
     accounts: OnceLock<Accounts>,
     /// Where there is a cache: nothing is kept of it otherwise.
@@ -186,6 +189,19 @@ impl RequestContext {
         self.shared.client.get().map(|name| &**name)
     }
 
+    /// Says whose kept answers it may be given, where its client's name may be another's tomorrow.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn with_tenant(self, tenant: Arc<str>) -> Self {
+        let _ = self.shared.tenant.set(tenant);
+        self
+    }
+
+    /// Whose kept answers it may be given.
+    #[cfg(feature = "cache")]
+    pub(crate) fn tenant(&self) -> Option<&str> {
+        self.shared.tenant.get().map(|tenant| &**tenant).or_else(|| self.client())
+    }
+
     /// Says where it is counted what the request costs. A second word does not count.
     #[cfg(feature = "gateway")]
     pub(crate) fn with_accounts(self, accounts: Accounts) -> Self {
@@ -198,6 +214,7 @@ impl RequestContext {
         self.shared.accounts.get()?.client.clone()
     }
 
+    #[cfg(feature = "cache")]
     fn accounts(&self) -> impl Iterator<Item = &Account> {
         let accounts = self.shared.accounts.get();
         accounts.into_iter().flat_map(|accounts| [Some(&*accounts.route), accounts.client.as_deref()]).flatten()

@@ -75,9 +75,9 @@ impl KeyedRequest<'_> {
         self.dialect
     }
 
-    /// The client's name; where it has none, what it proves who it is with.
+    /// The client's name, if it stays its own; where it has none, what it proves who it is with.
     pub(super) fn add_tenant(&self, mut key: KeyBuilder) -> KeyBuilder {
-        if let Some(client) = self.context.client() {
+        if let Some(client) = self.context.tenant() {
             return key.with("client", client.as_bytes());
         }
         const CREDENTIALS: [HeaderName; 5] = [

@@ -31,8 +31,10 @@ pub(super) fn verdict(dialect: Dialect, is_embeddings: bool, answer: &[u8]) -> V
             of(&choice["finish_reason"], &["stop"], &["tool_calls", "function_call"], called)
         }),
         Dialect::OpenAiResponses => {
-            let ends_with_call = |item: &Json| item["type"].as_str().is_some_and(|kind| kind.ends_with("_call"));
-            of(&answer["status"], &["completed"], &[], items(&answer["output"]).iter().any(ends_with_call))
+            // Also what asks for leave to make one.
+            let is_call = |kind: &str| kind.ends_with("_call") || kind.ends_with("_approval_request");
+            let is_call = |item: &Json| item["type"].as_str().is_some_and(is_call);
+            of(&answer["status"], &["completed"], &[], items(&answer["output"]).iter().any(is_call))
         }
         Dialect::AnthropicMessages => {
             let is_use = |block: &Json| block["type"].as_str().is_some_and(|kind| kind.ends_with("tool_use"));
@@ -116,6 +118,7 @@ mod tests {
             &[
                 (r#"{"status":"completed","error":null,"output":[{"type":"message"}]}"#, Whole),
                 (r#"{"status":"completed","output":[{"type":"function_call"}]}"#, CallsTools),
+                (r#"{"status":"completed","output":[{"type":"mcp_approval_request"}]}"#, CallsTools),
                 (r#"{"status":"incomplete","output":[{"type":"message"}]}"#, Unfit),
                 (r#"{"status":"queued","output":[]}"#, Unfit),
             ],

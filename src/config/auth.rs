@@ -45,6 +45,8 @@ impl AuthSettings {
 pub struct ClientKey {
     /// What logs, metrics and limits call it: as given, or by its place in the list, `key-1`.
     pub name: Arc<str>,
+    /// Whether it was given that name. One by its place may be another key's after a reload.
+    pub is_named: bool,
     /// Its digest.
     pub digest: KeyDigest,
     /// Names of routes, or beginnings of names with a `*`, that it may ask; `None` for all.
@@ -173,6 +175,7 @@ impl Seen {
             }
             _ => return spot.fail("needs exactly one of `env`, `file`, `sha256` and `value`"),
         };
+        let is_named = name.is_some();
         let name: Arc<str> = name.as_deref().unwrap_or(default_name).into();
         if !self.names.insert(name.clone()) {
             return spot.fail(format_args!("another key is called {name:?}, too"));
@@ -181,7 +184,7 @@ impl Seen {
             return spot.fail("the same key is listed twice");
         }
         self.digests.push(digest);
-        Some(ClientKey { name, digest, routes: allowed, limits })
+        Some(ClientKey { name, is_named, digest, routes: allowed, limits })
     }
 }
 

@@ -11,6 +11,7 @@ use crate::shared_state::Fleet;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct SharedStateSettings {
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))] // without it, reading the settings says that it is missing
     url: SecretString,
     /// What all keys begin with.
     pub prefix: Box<str>,

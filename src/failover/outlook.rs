@@ -74,12 +74,12 @@ mod tests {
     use bytes::Bytes;
     use http::{HeaderMap, Request, Response};
     use http_body_util::Full;
-    use tokio::time::{advance, sleep};
+    use tokio::time::{Instant, advance, sleep};
     use tower::{Layer, ServiceExt, service_fn};
 
     use crate::{
-        Dialect, FailoverLayer, Provider, RateLimits, RateLimitsRegistry, RequestContext, Requirements, Route,
-        Statistics, Target,
+        Dialect, FailoverLayer, Fault, FaultKind, Outcome, Provider, RateLimits, RateLimitsRegistry, RequestContext,
+        Requirements, Route, Statistics, Target,
         failover::{Order, Strategy},
     };
 
@@ -150,6 +150,32 @@ mod tests {
         assert_eq!(answered_by(&layer, None, "b").await, "a/m", "it is still there");
         advance(Duration::from_secs(21)).await;
         assert_eq!(answered_by(&layer, None, "").await, "a/m");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_given_the_traffic_of_another_is_ramped_though_it_is_first() {
+        let (route, registry) = (route(&["a", "b", "c"]), RateLimitsRegistry::default());
+        let layer = FailoverLayer::new(&route).with_rate_limits(&registry).with_statistics(&Statistics::default());
+        let layer = layer.with_ramp(true);
+        left(&registry, "a", 2);
+        let mut counts = std::collections::BTreeMap::new();
+        for _ in 0..40 {
+            *counts.entry(answered_by(&layer, None, "").await).or_insert(0) += 1;
+        }
+        assert_eq!((counts["b/m"], counts["c/m"], counts["a/m"]), (10, 10, 20));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_budget_that_is_always_missed_is_learnt_from_the_requests_that_have_it() {
+        let (route, statistics) = (route(&["slow", "fast"]), Statistics::default());
+        let layer = FailoverLayer::new(&route).with_statistics(&statistics);
+        let most = Duration::from_millis(500);
+        for _ in 0..20 {
+            let late = Outcome::Failed(Fault::new(FaultKind::Timeout, "no output in time"));
+            statistics.recorder(&route).call(0, true).unwrap().ended(&late, true, Instant::now(), most);
+        }
+        assert_eq!(answered_by(&layer, Some(most), "").await, "fast/m");
+        assert_eq!(answered_by(&layer, Some(2 * most), "").await, "slow/m", "of that nothing is known");
     }
 
     #[derive(Debug)]

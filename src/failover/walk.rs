@@ -113,7 +113,12 @@ impl Walk {
     fn spare_the_next(&mut self) {
         let Some(statistics) = &self.policy.statistics else { return };
         // The one that a request is meant for gets it, and so does the last one that is left.
-        while self.rank > 0 && self.rank + self.spared + 1 < self.order.len() {
+        let is_for_the_first = self.policy.strategy.as_ref().is_none_or(|strategy| strategy.is_meant_for_the_first());
+        let is_meant = |next: &Next| if is_for_the_first { next.index == 0 } else { next.rank == 0 };
+        while self.rank + self.spared + 1 < self.order.len() {
+            if self.peek().as_ref().is_some_and(is_meant) {
+                return;
+            }
             let Some(next) = self.peek().filter(|next| !statistics.has_room(next.index)) else { return };
             if next.rank + self.spared + 1 >= self.order.len() {
                 return;

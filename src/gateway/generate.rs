@@ -204,13 +204,13 @@ fn prepare(
         }
         call = client.take(&context)?;
         asking = client.ask(&context);
-        context = context.with_client(client.name().clone());
+        context = context.with_client(client.name().clone()).with_tenant(client.tenant().clone());
     }
     let accounts = Accounts { route: live.accounts[index].clone(), client: client.map(|it| it.account().clone()) };
-    let now = Instant::now();
-    accounts.route.requested(now);
-    accounts.client.iter().for_each(|account| account.requested(now));
-    context = context.with_accounts(accounts);
+    if asking.is_none() {
+        let_in(&accounts);
+    }
+    context = context.with_accounts(accounts.clone());
     // What axum and hyper keep there is of this connection's, and would be cloned for each attempt.
     parts.extensions.clear();
     parts.extensions.insert(context.clone());
@@ -218,16 +218,26 @@ fn prepare(
     let stack = &live.stacks[index];
     let mut answering = Answering::new(stack, request, context, model, gateway.inner.slots.clone());
     if let Some(asking) = asking {
-        answering.call = permitted(asking, answering.call, dialect);
+        answering.call = permitted(asking, answering.call, accounts, dialect);
     }
     Ok(Prepared { answering, keep_alive, held: held.and(call) })
 }
 
+/// Counts a request that nothing of the gateway's stands against.
+fn let_in(accounts: &Accounts) {
+    let now = Instant::now();
+    accounts.route.requested(now);
+    accounts.client.iter().for_each(|account| account.requested(now));
+}
+
 /// Waits until all replicas have room for a request of that key, and only then calls.
-fn permitted(asking: Asking, call: Call<StackBody>, dialect: Dialect) -> Call<StackBody> {
+fn permitted(asking: Asking, call: Call<StackBody>, accounts: Accounts, dialect: Dialect) -> Call<StackBody> {
     Box::pin(async move {
         match asking.await {
-            Ok(()) => call.await,
+            Ok(()) => {
+                let_in(&accounts);
+                call.await
+            }
             Err(refusal) => Ok(Asker::speaking(dialect).failure(Client::used_up(refusal)).map(CacheBody::passing)),
         }
     })

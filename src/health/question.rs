@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -20,6 +20,9 @@ use crate::{
 
 /// How many tokens an answer may have: less than that some models do not take.
 pub(super) const MAX_TOKENS: u32 = 16;
+
+/// How much is read of a list of models. The longest of today, of a thousand models with all their details, has about a megabyte.
+const LONGEST_LIST: usize = 8 << 20;
 
 /// What a model's name may not have in a path. Some have slashes, which stand for themselves.
 const UNSAFE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?').add(b'`');
@@ -104,7 +107,11 @@ impl Asked {
         if let Some(fault) = StatusClassifier.classify_head(parts.status, &parts.headers, &parts.extensions) {
             return Some(fault);
         }
-        match body.collect().await {
+        match Limited::new(body, LONGEST_LIST).collect().await {
+            Err(error) if error.is::<LengthLimitError>() => {
+                let message = format!("{} is longer than {} MiB", self.name(), LONGEST_LIST >> 20);
+                Some(Fault::new(FaultKind::MalformedResponse, message))
+            }
             Err(error) => Some(Fault::from_error(&*error)),
             // An answer was looked at on its way; a list was not.
             Ok(list) if !self.is_of_model() => {
@@ -163,5 +170,33 @@ impl Asked {
         let context = RequestContext::new().with_dialect(dialect).with_target(target.clone());
         request.extensions_mut().insert(context);
         Ok(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use tokio_stream::{StreamExt, iter};
+    use tower::service_fn;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_without_an_end_is_not_read_to_its_end() {
+        let provider = Provider::new("p", Dialect::OpenAiChat, "http://h").unwrap();
+        let client = service_fn(|_: Request<Full<Bytes>>| async {
+            let chunk = Bytes::from(vec![b' '; 64 << 10]);
+            let endless = iter(std::iter::repeat(chunk)).map(|chunk| Ok::<_, Infallible>(Frame::data(chunk)));
+            Ok::<_, Infallible>(Response::new(StreamBody::new(endless)))
+        });
+        let fault =
+            Asked::Models.ask(&Target::passing_model_through(&provider), client, Duration::from_secs(5)).await.unwrap();
+        assert_eq!(
+            (fault.kind(), fault.message()),
+            (FaultKind::MalformedResponse, "its list of models is longer than 8 MiB")
+        );
     }
 }

@@ -306,8 +306,8 @@ impl Spending {
 }
 
 fn units(cost: Cost) -> u64 {
-    // As much as there is room for, where a price makes no sense.
-    (cost.usd() * PER_DOLLAR).round() as u64
+    // A million dollars at the most, where a price makes no sense: sums have room for some of those.
+    (cost.usd().min(1e6) * PER_DOLLAR).round() as u64
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ const SLICE: Duration = Duration::from_secs(10);
 const FRESH: u64 = 2;
 /// How often the window is summed up again.
 const REFRESH_MILLIS: u64 = 100;
+/// How long a refusal by its circuit is held against a target that nothing reached since: then a call finds out.
+const REFUSED_FOR: Duration = Duration::from_secs(10);
 /// How fast a peak is forgotten.
 const PEAK_SECONDS: f32 = 10.0;
 /// How fast what is usual changes.
@@ -111,6 +113,12 @@ impl Pulse {
         self.minute(now).output_tokens().map(f64::from)
     }
 
+    /// Whether its circuit refused a call in the last ten seconds, and none reached it since: it would refuse the next one too.
+    #[must_use]
+    pub fn is_refused(&self, now: Instant) -> bool {
+        self.0.recent().is_refused(now)
+    }
+
     pub(crate) fn peak(&self, streaming: bool, now: Instant) -> Option<f32> {
         let pulse = self.0.recent();
         pulse.paces[usize::from(streaming)].peak_at(pulse.millis(now))
@@ -180,6 +188,8 @@ pub(super) struct Recent {
     /// Whether anybody reads it: where nobody does, a call costs no more for it.
     watched: AtomicBool,
     start: Instant,
+    /// The millisecond, and one more, of the last call that its circuit refused, or 0 where one was sent since.
+    refused: AtomicU32,
     ring: [Slice; SLICES as usize],
     paces: [Pace; WAYS],
     /// The tenth of a second for which the sums below hold.
@@ -203,6 +213,7 @@ impl Default for Recent {
         Recent {
             watched: AtomicBool::new(false),
             start: Instant::now(),
+            refused: AtomicU32::new(0),
             ring: std::array::from_fn(|_| Slice { turn: AtomicU64::new(0), sums: zeros() }),
             paces: Default::default(),
             summed: AtomicU64::new(0),
@@ -236,6 +247,23 @@ impl Recent {
         if self.is_watched() {
             self.add(now, [(FAILURES, 1)]);
         }
+    }
+
+    /// Its circuit refused a call.
+    pub(super) fn refused(&self, now: Instant) {
+        self.refused.store(self.millis(now).saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// A call reached it.
+    pub(super) fn reached(&self) {
+        if self.refused.load(Ordering::Relaxed) != 0 {
+            self.refused.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn is_refused(&self, now: Instant) -> bool {
+        let refused = self.refused.load(Ordering::Relaxed);
+        refused != 0 && u128::from((self.millis(now) + 1).wrapping_sub(refused)) < REFUSED_FOR.as_millis()
     }
 
     /// An answer that went well until then broke off: it counts as both.

@@ -17,7 +17,9 @@ use super::{
     ramp::Ramp,
     slices::{SLICE, Slices, sum},
 };
-use crate::{CircuitAdvice, Cost, Fault, FaultKind, Outcome, RouteStatistics, TargetId, Usage, latency::LatencyWindow};
+use crate::{
+    CircuitAdvice, Cost, Fault, FaultKind, Outcome, Refusal, RouteStatistics, TargetId, Usage, latency::LatencyWindow,
+};
 
 /// What the counts of a target are of; behind them are those of the kinds of faults.
 const ANSWERED: usize = 0;
@@ -252,6 +254,7 @@ impl Call {
     pub(crate) fn ended(&self, outcome: &Outcome, was_sent: bool, now: Instant, latency: Duration) {
         let target = self.target();
         if was_sent {
+            target.recent.reached();
             self.accounts().for_each(|account| account.attempted(now));
         }
         let sent = |counts: usize| {
@@ -272,8 +275,17 @@ impl Call {
                     target.recent.failed(now);
                     target.failed(fault);
                 }
+                if fault.kind() == FaultKind::Timeout {
+                    // It would have taken longer still. Without those, a budget that is always missed would never be seen to be.
+                    target.latencies(self.streaming).record_at(now, latency);
+                }
             }
-            Outcome::Refused(_) => target.counts.count(now, [REFUSED]),
+            Outcome::Refused(fault) => {
+                if matches!(fault.refusal(), Some(Refusal::CircuitOpen { .. } | Refusal::Drained)) {
+                    target.recent.refused(now);
+                }
+                target.counts.count(now, [REFUSED]);
+            }
             Outcome::Cancelled if was_sent => {
                 target.counts.count(now, [sent(CANCELLED)]);
                 target.recent.given_up(now, self.streaming, latency);

@@ -174,10 +174,10 @@ impl Adaptive {
         Some(success * success * pace)
     }
 
-    /// Who does best of all but the one that leads, if anyone does better.
+    /// Who does best of all but the one that leads, if anyone does better than that, or it cannot be called at all.
     fn best_other(&self, route: &Route, request: &RequestContext, lead: usize, now: Instant) -> Option<usize> {
         let scores = Scores::new(self, route, request, lead, now)?;
-        let others = (0..self.pulses.len()).filter(|place| *place != lead);
+        let others = (0..self.pulses.len()).filter(|place| *place != lead && !self.is_refused(*place, now));
         let others = others
             .filter(|place| self.health(*place, now, ENOUGH_TO_RETURN).is_none_or(|health| health >= self.threshold));
         let scored = others.filter_map(|place| Some((place, scores.of(place)?, scores.knows(place))));
@@ -186,7 +186,12 @@ impl Adaptive {
             let is_better = next.1 > best.1 * BETTER && (next.2 || !best.2);
             if is_better { next } else { best }
         })?;
-        (score > scores.of_lead()? * BETTER).then_some(best)
+        (self.is_refused(lead, now) || score > scores.of_lead()? * BETTER).then_some(best)
+    }
+
+    /// Whether its circuit keeps it from being called.
+    fn is_refused(&self, place: usize, now: Instant) -> bool {
+        self.pulses.get(place).is_some_and(|pulse| pulse.is_refused(now))
     }
 
     /// Whether the one that leads in the primary's place does much worse than that does now.
@@ -241,7 +246,10 @@ impl Adaptive {
             Lead { for_want: true, .. } => lead.absence(),
             _ => LEAST_LEAD,
         };
-        if led < least || self.health(lead.place, now, ENOUGH_TO_LEAVE).is_none_or(|health| health >= self.threshold) {
+        let is_well = || self.health(lead.place, now, ENOUGH_TO_LEAVE).is_none_or(|health| health >= self.threshold);
+        // Who leads in the primary's place and cannot be called is no lead; the primary's own failures tell of it in time.
+        let is_gone = lead.place != 0 && self.is_refused(lead.place, now);
+        if !is_gone && (led < least || is_well()) {
             if self.state.explored.load(Ordering::Relaxed) != 0 {
                 self.state.explored.store(0, Ordering::Relaxed);
             }
@@ -346,7 +354,12 @@ struct Scores<'a> {
     /// Of whom nothing is known, it is assumed that it does as the one that leads usually does, at the same cost.
     assumed_latency: f32,
     assumed_cost: f64,
+    /// No target is taken for cheaper: one that costs nothing is not infinitely good.
+    least_cost: f64,
 }
+
+/// To a target that costs nothing, others are compared as if it cost this share of the dearest.
+const FREE: f64 = 0.1;
 
 impl<'a> Scores<'a> {
     fn new(
@@ -358,7 +371,11 @@ impl<'a> Scores<'a> {
     ) -> Option<Self> {
         let (streaming, targets, leading) = (is_streaming(request), route.targets(), strategy.pulses.get(lead)?);
         let expected = Expected::new(request, &strategy.pulses, now);
+        let costs =
+            targets.iter().zip(&*strategy.pulses).filter_map(|(target, pulse)| expected.cost(target, Some(pulse)));
+        let least_cost = (costs.fold(0.0, f64::max) * FREE).max(1e-9);
         Some(Scores {
+            least_cost,
             strategy,
             targets,
             lead,
@@ -392,8 +409,7 @@ impl<'a> Scores<'a> {
         let latency = latency.or_else(|| pulse.usual(self.streaming)).unwrap_or(self.assumed_latency);
         let cost = self.expected.cost(target, Some(pulse)).unwrap_or(self.assumed_cost);
         let (success, weight) = (success.unwrap_or(1.0), self.strategy.cost_weight);
-        // One that costs nothing is not infinitely good.
-        let cost = (cost as f32).max(1e-9);
+        let cost = cost.max(self.least_cost) as f32;
         Some(success * success / (latency.powf(1.0 - weight) * cost.powf(weight)))
     }
 }
@@ -410,6 +426,10 @@ fn share(new: f32, old: f32) -> f32 {
 }
 
 impl Strategy for Adaptive {
+    fn is_meant_for_the_first(&self) -> bool {
+        true
+    }
+
     fn order(&self, route: &Route, request: &RequestContext) -> Order {
         let (now, order) = (Instant::now(), Order::as_listed(route));
         let lead = self.lead(route, request, now);
@@ -439,14 +459,20 @@ mod tests {
         statistics: Statistics,
         strategy: Adaptive,
         changes: usize,
+        /// Whom its circuit keeps from being called.
+        refused: Option<usize>,
     }
 
     impl Play {
         fn new() -> Self {
-            let route = Route::new("r", ["primary", "second", "third"].map(Target::named)).unwrap();
+            Self::on(["primary", "second", "third"].map(Target::named))
+        }
+
+        fn on(targets: [Target; 3]) -> Self {
+            let route = Route::new("r", targets).unwrap();
             let statistics = Statistics::default();
             let strategy = Adaptive::new(&route, &statistics);
-            Play { route, statistics, strategy, changes: 0 }
+            Play { route, statistics, strategy, changes: 0, refused: None }
         }
 
         /// Five requests a second, of which each target answers after so many milliseconds; `None`: it fails.
@@ -455,7 +481,13 @@ mod tests {
             let mut firsts = [0; 3];
             for _ in 0..seconds * 5 {
                 let lead = Lead::of(self.strategy.state.lead.load(Ordering::Relaxed)).place;
-                let first = self.strategy.order(&self.route, &RequestContext::new()).get(0).unwrap();
+                let order = self.strategy.order(&self.route, &RequestContext::new());
+                let mut first = order.get(0).unwrap();
+                if Some(first) == self.refused {
+                    let refused = Outcome::Refused(crate::Refusal::Drained.into());
+                    recorder.call(first, false).unwrap().ended(&refused, false, Instant::now(), Duration::ZERO);
+                    first = order.get(1).unwrap();
+                }
                 let after = Lead::of(self.strategy.state.lead.load(Ordering::Relaxed)).place;
                 self.changes += usize::from(lead != after);
                 firsts[first] += 1;
@@ -492,6 +524,37 @@ mod tests {
             play.go_on(120, WELL).await;
             assert_eq!((play.go_on(60, WELL).await, play.changes), ([300, 0, 0], 2));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_cannot_be_called_neither_leads_nor_keeps_others_from_it() {
+        let mut play = Play::new();
+        play.go_on(300, WELL).await;
+        play.refused = Some(1);
+        let slow = [Some(4_000), Some(400), Some(600)];
+        let firsts = play.go_on(60, slow).await;
+        assert!(firsts[2] > 200, "{firsts:?}");
+        // And one that leads is left when it is taken away.
+        let mut play = Play::new();
+        play.go_on(300, WELL).await;
+        let slow = [Some(4_000), Some(300), Some(600)];
+        let firsts = play.go_on(60, slow).await;
+        assert!(firsts[1] > 200, "{firsts:?}");
+        play.refused = Some(1);
+        let firsts = play.go_on(60, slow).await;
+        assert!(firsts[2] > 200, "{firsts:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_primary_that_costs_nothing_yields_too() {
+        let priced = |name, (input, output)| Target::named(name).with_price(crate::Price::new(input, output).unwrap());
+        let targets = [("own", (0.0, 0.0)), ("second", (2.0, 8.0)), ("third", (3.0, 15.0))];
+        let mut play = Play::on(targets.map(|(name, price)| priced(name, price)));
+        play.go_on(300, WELL).await;
+        let firsts = play.go_on(60, [Some(6_000), Some(600), Some(600)]).await;
+        assert!(firsts[1] > 200, "{firsts:?}");
+        let firsts = play.go_on(300, WELL).await;
+        assert!(firsts[0] > 500, "{firsts:?}");
     }
 
     #[tokio::test(start_paused = true)]

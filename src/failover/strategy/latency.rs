@@ -45,6 +45,9 @@ fn expected(pulse: &Pulse, streaming: bool, now: Instant) -> f64 {
     const UNKNOWN: f32 = 1.0;
     // A target that fails at once is not fast.
     const LEAST_SUCCESS: f32 = 0.02;
+    if pulse.is_refused(now) {
+        return f64::INFINITY;
+    }
     let success = pulse.minute(now).success_rate().unwrap_or(1.0).max(LEAST_SUCCESS);
     let in_flight = pulse.in_flight();
     let unknown = if in_flight == 0 { UNKNOWN_AND_IDLE } else { UNKNOWN };
@@ -123,6 +126,19 @@ mod tests {
         tokio::time::advance(Duration::from_secs(120)).await;
         // Its bad moment is part of what is usual of it, and a small one.
         assert!(statistics.pulses(&route)[0].peak_latency(false, Instant::now()).unwrap() < Duration::from_millis(180));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_whose_circuit_refuses_is_no_unknown_that_is_tried_first() {
+        let (route, statistics) = (route(2), Statistics::default());
+        let strategy = Latency::new(&route, &statistics);
+        answered(&statistics, &route, 1, 300);
+        assert_eq!(first(&strategy, &route), 0, "nothing is known of it");
+        let refused = Outcome::Refused(crate::Refusal::Drained.into());
+        statistics.recorder(&route).call(0, false).unwrap().ended(&refused, false, Instant::now(), Duration::ZERO);
+        assert_eq!(first(&strategy, &route), 1);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(first(&strategy, &route), 0, "it may have changed");
     }
 
     #[tokio::test(start_paused = true)]

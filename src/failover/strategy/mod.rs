@@ -73,6 +73,13 @@ use crate::{RequestContext, RequestOutline, Route};
 pub trait Strategy: fmt::Debug + Send + Sync + 'static {
     /// The order for one request.
     fn order(&self, route: &Route, request: &RequestContext) -> Order;
+
+    /// Whether requests are meant for the route's first target, as long as that does well. Then whoever is put before it gets another
+    /// one's traffic, and a [ramp](crate::FailoverLayer::with_ramp) holds there too; otherwise the first of the order is as good as
+    /// any, and a ramp is for those behind it.
+    fn is_meant_for_the_first(&self) -> bool {
+        false
+    }
 }
 
 /// Whether the request asks for a stream, as its attempts are counted.

@@ -39,6 +39,8 @@ pub(super) struct Access {
 #[derive(Debug)]
 pub(super) struct Client {
     name: Arc<str>,
+    /// Whose answers are kept for it: by its own name, or else by what no other key is ever called.
+    tenant: Arc<str>,
     /// By the route's place in the configuration; `None` for all.
     allowed: Option<Box<[bool]>>,
     limits: Limits,
@@ -67,6 +69,7 @@ impl Access {
             let limiter = known.and_then(|same| same.limiter.clone().filter(|_| same.limits == key.limits));
             let client = Client {
                 name: key.name.clone(),
+                tenant: if key.is_named { key.name.clone() } else { key.digest.pseudonym().into() },
                 allowed: key.routes.as_ref().map(allowed),
                 limits: key.limits,
                 limiter: limiter.or_else(|| Limiter::new(&key.limits).map(Arc::new)),
@@ -169,6 +172,10 @@ fn unknown_key(something_was_sent: bool) -> Fault {
 impl Client {
     pub(super) fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    pub(super) fn tenant(&self) -> &Arc<str> {
+        &self.tenant
     }
 
     /// Where it is counted what is spent with it.
