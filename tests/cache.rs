@@ -179,6 +179,42 @@ async fn clients_with_different_keys_do_not_share() {
 }
 
 #[tokio::test]
+async fn a_key_without_a_name_has_nothing_that_was_kept_for_another_in_its_place() {
+    let primary = SimulatedProvider::start("primary").await.unwrap();
+    let config = |keys: &str| {
+        let toml = format!(
+            r#"
+            auth = {{ keys = [{keys}] }}
+            [providers.p]
+            dialect = "openai-chat"
+            base_url = "{}"
+            [routes."*"]
+            cache = {{}}
+            targets = [{{ provider = "p" }}]
+            "#,
+            primary.base_url()
+        );
+        Config::from_toml(&toml, std::path::Path::new("test.toml"), &|_| None).unwrap()
+    };
+    let (one, two) = (r#"{ value = "sk-gateway-one-0123456789" }"#, r#"{ value = "sk-gateway-two-0123456789" }"#);
+    let gateway = Gateway::new(&config(&format!("{one}, {two}")));
+    let asked = async |key: &str| {
+        let request = Request::post("/v1/chat/completions").header("authorization", format!("Bearer {key}"));
+        let request = request.body(axum::body::Body::from(chat(false))).unwrap();
+        let (parts, body) = gateway.router().oneshot(request).await.unwrap().into_parts();
+        body.collect().await.unwrap();
+        cache_status(&parts).to_owned()
+    };
+    assert!(asked("sk-gateway-one-0123456789").await.contains("fwd=miss"));
+    assert!(asked("sk-gateway-two-0123456789").await.contains("fwd=miss"));
+    // The second is the first of the list now.
+    gateway.replace(&config(two)).unwrap();
+    assert!(asked("sk-gateway-two-0123456789").await.contains("hit"), "its own is still there");
+    gateway.replace(&config(r#"{ value = "sk-gateway-new-0123456789" }"#)).unwrap();
+    assert!(asked("sk-gateway-new-0123456789").await.contains("fwd=miss"));
+}
+
+#[tokio::test]
 async fn answers_that_call_tools_are_kept_only_where_that_is_asked_for() {
     let body = serde_json::json!({
         "model": "chat", "messages": [{"role": "user", "content": "What is the weather?"}], "tool_choice": "required",
