@@ -221,6 +221,54 @@ async fn what_cannot_be_explained_is_said() {
     assert_eq!(run(&folder, &["explain", "request.json", "--dialect", "klingon"]).await.0, 2);
 }
 
+/// Keys from everywhere, none of which is there, and a command that leaves something behind.
+const KEYS_ELSEWHERE: &str = r#"
+listen = "0.0.0.0:8080"
+[auth]
+keys = [{ env = "FAILOVER_TEST_A" }, { env = "FAILOVER_TEST_B" }, { file = "client-key" }]
+admin_keys = [{ env = "FAILOVER_TEST_C" }, { file = "admin-key" }]
+[tls]
+certificate = "cert.pem"
+key = "key.pem"
+[shared_state]
+url = { env = "FAILOVER_TEST_REDIS" }
+[providers.openai]
+dialect = "openai-chat"
+base_url = "https://api.openai.com/v1"
+api_key = [{ env = "FAILOVER_TEST_D" }, { env = "FAILOVER_TEST_E" }, { file = "key" }, { file = "other-key" }]
+[providers.anthropic]
+dialect = "anthropic-messages"
+base_url = "https://api.anthropic.com"
+api_key = { command = ["sh", "-c", "touch was-run; echo sk-key"] }
+[routes.chat]
+targets = [{ provider = "openai", model = "gpt-4o" }, { provider = "anthropic", model = "claude-sonnet-4-5" }]
+"#;
+
+#[tokio::test]
+async fn explain_needs_no_key_reads_no_key_file_and_runs_no_command() {
+    let folder = Folder::new().with(KEYS_ELSEWHERE);
+    std::fs::write(folder.0.join("request.json"), ASKED).unwrap();
+    let explain = ["explain", "request.json", "--config", "gateway.toml"];
+    let (code, out, err) = run(&folder, &explain).await;
+    assert_eq!((code, &*err), (0, ""), "{out}");
+    assert!(out.contains("1 of 2 targets would be asked"), "{out}");
+    assert!(!folder.0.join("was-run").exists(), "the command was run");
+    let from_file = KEYS_ELSEWHERE.replace("{ env = \"FAILOVER_TEST_REDIS\" }", "{ file = \"redis-url\" }");
+    let folder = folder.with(&from_file);
+    assert_eq!(run(&folder, &explain).await.0, 0);
+
+    // What is wrong with the file itself is said all the same, and `check` looks for every key.
+    let wrong =
+        KEYS_ELSEWHERE.replace("{ file = \"admin-key\" }", "{ file = \"admin-key\", env = \"FAILOVER_TEST_C\" }");
+    let folder = folder.with(&wrong);
+    let (code, _, err) = run(&folder, &explain).await;
+    assert!(code == 1 && err.lines().count() == 1 && err.contains("needs exactly one of"), "{err}");
+    let folder = folder.with(KEYS_ELSEWHERE);
+    let (code, out, _) = run(&folder, &["check", "gateway.toml"]).await;
+    assert!(code == 1 && out.contains("FAILOVER_TEST_A is not set") && out.contains("\"key\" cannot be read"), "{out}");
+    assert!(folder.0.join("was-run").exists());
+}
+
 // --- check
 
 #[tokio::test]

@@ -254,19 +254,26 @@ impl Config {
     }
 
     fn load_after(path: &Path, previous: Option<&Config>) -> Result<Config, ConfigErrors> {
-        let bytes = std::fs::read(path)
-            .map_err(|error| ConfigErrors::unusable(path, None, format!("cannot be read: {error}")))?;
-        let text = std::str::from_utf8(&bytes).map_err(|error| {
-            let position = error::position(&bytes, error.valid_up_to());
-            ConfigErrors::unusable(path, Some(position), "is not UTF-8".into())
-        })?;
-        let config = Config::from_text(text, path, &|name| std::env::var(name).ok(), previous)?;
+        let text = read_text(path)?;
+        let config = Config::from_text(&text, path, &|name| std::env::var(name).ok(), previous)?;
         let file = ConfigFile {
             path: path.into(),
             #[cfg(feature = "gateway")]
-            digest: digest(&bytes),
+            digest: digest(text.as_bytes()),
         };
         Ok(Config { file: Some(file), ..config })
+    }
+
+    /// Reads a file for somebody who asks no provider and serves nobody: environment variables and key files are not looked
+    /// at, and no command is run. Each key is something else that stands in for it.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, and for everything else that is wrong with it.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn load_without_secrets(path: &Path) -> Result<Config, ConfigErrors> {
+        let text = read_text(path)?;
+        Config::from_reader(Reader::new(&text, path, &|_| None).without_secrets(), path)
     }
 
     /// Reads the text of a file. `origin` names it in messages, and its folder is where key files are looked for;
@@ -289,7 +296,10 @@ impl Config {
         environment: &dyn Fn(&str) -> Option<String>,
         previous: Option<&Config>,
     ) -> Result<Config, ConfigErrors> {
-        let reader = Reader::new(text, origin, environment).after(previous);
+        Config::from_reader(Reader::new(text, origin, environment).after(previous), origin)
+    }
+
+    fn from_reader(reader: Reader<'_>, origin: &Path) -> Result<Config, ConfigErrors> {
         let config = reader.root().map(read);
         let (errors, warnings) = reader.into_findings();
         match (errors, config) {
@@ -304,6 +314,15 @@ impl Config {
     pub fn keep_keys_fresh(&self) -> impl Iterator<Item = impl Future<Output = ()> + Send + use<>> {
         self.providers.values().map(|provider| provider.credentials().keep_fresh())
     }
+}
+
+fn read_text(path: &Path) -> Result<String, ConfigErrors> {
+    let bytes =
+        std::fs::read(path).map_err(|error| ConfigErrors::unusable(path, None, format!("cannot be read: {error}")))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let position = error::position(error.as_bytes(), error.utf8_error().valid_up_to());
+        ConfigErrors::unusable(path, Some(position), "is not UTF-8".into())
+    })
 }
 
 /// Tells a text from others. In another process it is another number, so that it says nothing of the secrets in the text.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::{
     borrow::Cow,
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fmt::Display,
     ops::Range,
     path::{Path, PathBuf},
@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use secrecy::SecretString;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -33,6 +34,8 @@ pub(super) struct Reader<'a> {
     text: &'a str,
     origin: Arc<Path>,
     environment: &'a dyn Fn(&str) -> Option<String>,
+    /// How many secrets something else has stood in for; `None` where secrets are looked up.
+    stand_ins: Option<Cell<u32>>,
     errors: RefCell<Vec<ConfigError>>,
     warnings: RefCell<Vec<String>>,
     /// The text without its secrets, to be shown.
@@ -51,6 +54,7 @@ impl<'a> Reader<'a> {
             text,
             origin: origin.into(),
             environment,
+            stand_ins: None,
             errors,
             warnings,
             masked,
@@ -63,6 +67,12 @@ impl<'a> Reader<'a> {
     /// Says which configuration this one is to replace.
     pub(super) fn after(self, previous: Option<&'a Config>) -> Self {
         Reader { previous, ..self }
+    }
+
+    /// Looks up no secret: whatever the file says where one is, something else stands in for it.
+    #[cfg(feature = "gateway")]
+    pub(super) fn without_secrets(self) -> Self {
+        Reader { stand_ins: Some(Cell::new(0)), ..self }
     }
 
     /// The keys that the provider of that name has so far.
@@ -94,6 +104,18 @@ impl<'a> Reader<'a> {
     /// The variable of that name.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
         (self.environment)(name)
+    }
+
+    /// Whether secrets, and the files that they are in, are looked up.
+    pub(super) fn looks_up_secrets(&self) -> bool {
+        self.stand_ins.is_none()
+    }
+
+    /// What stands in for a secret that is not looked up: each time something else, as keys are that go together.
+    pub(super) fn stand_in(&self) -> Option<SecretString> {
+        let count = self.stand_ins.as_ref()?;
+        count.set(count.get() + 1);
+        Some(format!("a-key-that-is-not-there-{}", count.get()).into())
     }
 
     /// Which keys each table was asked for, by the table's own.

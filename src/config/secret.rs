@@ -92,6 +92,9 @@ pub(super) fn from_variable(value: &Value<'_>) -> Option<NewKey> {
     if !is_name {
         return value.spot().fail("is not the name of an environment variable");
     }
+    if let Some(key) = value.spot().reader().stand_in() {
+        return Some(key.into());
+    }
     match value.spot().reader().variable(name).map(SecretString::from) {
         None => value.spot().fail(format_args!("the environment variable {name} is not set")),
         Some(key) if key.expose_secret().is_empty() => {
@@ -103,6 +106,9 @@ pub(super) fn from_variable(value: &Value<'_>) -> Option<NewKey> {
 
 pub(super) fn from_file(value: &Value<'_>) -> Option<NewKey> {
     let named = value.string()?;
+    if let Some(key) = value.spot().reader().stand_in() {
+        return Some(key.into());
+    }
     let path = value.spot().reader().path(named);
     match read_key_file(&path) {
         Ok(key) => {
@@ -131,6 +137,9 @@ fn from_command(value: Value<'_>, refresh: Duration) -> Option<NewKey> {
     let Some(program) = words.first().filter(|program| !program.is_empty()) else {
         return spot.fail("names no program: the first word is the program, the others are what it is given");
     };
+    if let Some(key) = spot.reader().stand_in() {
+        return Some(key.into());
+    }
     // Looked up as a shell does it; a path that is relative starts where the configuration stands, as that of a key file.
     let program = if program.contains('/') { spot.reader().path(program) } else { PathBuf::from(&**program) };
     let command = KeyCommand(Arc::new(Invocation { program, words, refresh }));

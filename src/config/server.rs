@@ -78,8 +78,11 @@ impl TlsFiles {
         let mut file = |name| {
             let value = table.take_required(name)?;
             let path = value.string()?;
-            // Only whether it can be read: what is in it is for whoever speaks TLS.
             let file = value.spot().reader().path(path);
+            if !value.spot().reader().looks_up_secrets() {
+                return Some(file);
+            }
+            // Only whether it can be read: what is in it is for whoever speaks TLS.
             match std::fs::File::open(&file) {
                 Ok(_) => Some(file),
                 Err(error) => value.spot().fail(format_args!("the file {path:?} cannot be read: {error}")),

@@ -71,10 +71,14 @@ fn read_url(value: Value<'_>) -> Option<SecretString> {
             let mut table = value.table()?;
             let sources = (table.take("env"), table.take("file"));
             table.finish();
-            match sources {
+            let found = match sources {
                 (Some(variable), None) => secret::from_variable(&variable)?.key,
                 (None, Some(file)) => secret::from_file(&file)?.key,
                 _ => return spot.fail("needs exactly one of `env` and `file`"),
+            };
+            match spot.reader().looks_up_secrets() {
+                true => found,
+                false => "redis://localhost".into(),
             }
         }
     };
