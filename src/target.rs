@@ -145,6 +145,11 @@ impl Provider {
         self.variant
     }
 
+    /// The host that it is at.
+    pub(crate) fn host(&self) -> &str {
+        self.base.authority.host()
+    }
+
     /// What proves to it who we are.
     #[must_use]
     pub fn credentials(&self) -> &Credentials {

@@ -344,7 +344,8 @@ fn a_route_commits_and_meters_as_the_defaults_say_or_as_it_says_itself() {
 #[test]
 fn what_is_known_of_a_model_gives_way_to_what_the_file_says_key_by_key() {
     let target = |rest: &str| {
-        let config = read(&minimal("").replace("'p'}", &format!("'p', model = 'gpt-4o-2024-08-06'{rest} }}"))).unwrap();
+        let text = minimal("").replace("'p'}", &format!("'p', model = 'gpt-4o-2024-08-06'{rest} }}"));
+        let config = read(&text.replace("http://h", "https://api.openai.com/v1")).unwrap();
         config.routes.find("any").unwrap().route.targets()[0].clone()
     };
     let known = target("");

@@ -1,12 +1,13 @@
 //! What is known of mainstream models.
 
+mod maker;
 #[cfg(test)]
 mod markdown;
 mod name;
 mod table;
 
 use self::name::Name;
-use crate::{Ability, Capabilities, Price, Target, Variant};
+use crate::{Ability, Capabilities, Price, Target};
 
 /// What a kind of models can do. What is in neither list is not known.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +31,7 @@ struct Profile {
 #[derive(Clone, Debug)]
 pub struct KnownModel {
     name: &'static str,
-    /// The [variant](Variant::name) of the host that serves it as this says; `None` for whoever does.
+    /// The [variant](crate::Variant::name) of the host that serves it as this says; `None` for whoever does.
     host: Option<&'static str>,
     context_window: u64,
     max_output_tokens: u64,
@@ -78,7 +79,7 @@ impl KnownModel {
         self.name
     }
 
-    /// The only [variant](Variant::name) of provider that serves it in this way, if there is one.
+    /// The only [variant](crate::Variant::name) of provider that serves it in this way, if there is one.
     #[must_use]
     pub fn host(&self) -> Option<&'static str> {
         self.host
@@ -175,13 +176,10 @@ impl KnownModel {
     }
 }
 
-/// Hosts of models that others made: they set prices and the longest answer themselves.
-const FOREIGN_HOSTS: [&str; 5] = ["groq", "together", "openrouter", "ollama", "vllm"];
-
 /// What is known of a target by its model's name and its provider's host.
 struct Known {
     model: &'static KnownModel,
-    /// Whether the table speaks of this very host, or of none and this is not one that serves what others made.
+    /// Whether the table speaks of this very host, or this one serves the model on its maker's conditions.
     its_own_host: bool,
     is_regional: bool,
 }
@@ -189,9 +187,9 @@ struct Known {
 impl Known {
     fn of(target: &Target) -> Option<Known> {
         let name = Name::parse(target.model()?)?;
-        let host = target.provider().map(|provider| provider.variant()).map(Variant::name);
-        let model = KnownModel::find_at(&name, host)?;
-        let its_own_host = model.host.is_some() || !host.is_some_and(|host| FOREIGN_HOSTS.contains(&host));
+        let provider = target.provider()?;
+        let model = KnownModel::find_at(&name, Some(provider.variant().name()))?;
+        let its_own_host = model.host.is_some() || maker::sets_conditions(provider, model.name);
         Some(Known { model, its_own_host, is_regional: name.is_regional })
     }
 
@@ -209,7 +207,8 @@ impl Target {
     }
 
     /// Takes over what the [built-in table](known_models) says that its model can do, in the place of what was said before.
-    /// A model that it does not know stays as it is.
+    /// A model that it does not know stays as it is. The longest answer is taken over only where the model's maker serves
+    /// it, or who sells it on the same conditions: others bound it themselves.
     ///
     /// ```
     /// use tower_failover::{Ability, Dialect, Provider, Target};
@@ -231,7 +230,8 @@ impl Target {
     }
 
     /// Takes over the list price that the [built-in table](known_models) has of its model, in the place of what was said
-    /// before. It stays as it is where that is not known, or where whoever serves the model sets a price of their own.
+    /// before. It stays as it is where that is not known, or where somebody else than the model's maker serves it, and sets
+    /// the price.
     #[must_use]
     pub fn with_known_price(self) -> Self {
         match Known::of(&self).and_then(|known| known.price()) {
@@ -287,7 +287,23 @@ mod tests {
         let router = target("https://openrouter.ai/api/v1", "anthropic/claude-sonnet-4.5");
         assert!(router.price().is_none() && router.capabilities().max_output_tokens().is_none());
         assert_eq!(router.capabilities().context_window(), Some(200_000));
-        let regional = target("https://bedrock.example", "eu.anthropic.claude-sonnet-4-5-20250929-v1:0");
+        for (url, model, window) in [
+            ("https://api.deepinfra.com/v1/openai", "deepseek-ai/DeepSeek-V4-Pro", 1_000_000),
+            ("http://127.0.0.1:8000/v1", "gpt-4o", 128_000),
+        ] {
+            let elsewhere = target(url, model);
+            let capabilities = elsewhere.capabilities();
+            assert!(elsewhere.price().is_none() && capabilities.max_output_tokens().is_none(), "{model} at {url}");
+            assert_eq!(capabilities.context_window(), Some(window), "what it can do is known wherever it is");
+            assert!(!capabilities.offers(Ability::AudioInput), "{model} at {url}");
+        }
+        let own = target("https://api.deepseek.com", "deepseek-v4-pro");
+        assert_eq!(
+            (own.price().map(|price| price.output()), own.capabilities().max_output_tokens()),
+            (Some(3.96), Some(393_216))
+        );
+        let regional =
+            target("https://bedrock-runtime.eu-west-1.amazonaws.com", "eu.anthropic.claude-sonnet-4-5-20250929-v1:0");
         assert!(regional.price().is_none() && regional.known_model().is_some());
     }
 

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tower::{Layer, ServiceExt};
 use tower_failover::{
     Ability, Capabilities, Dialect, FailoverStack, Fault, FaultKind, Feature, Need, Outcome, Phase, Provider, Refusal,
-    RequestContext, Route, Target,
+    RequestContext, Route, Target, Variant,
     simulated::{SimulatedFault, SimulatedProvider},
 };
 
@@ -119,10 +119,14 @@ async fn a_target_that_lacks_what_a_request_needs_never_sees_it_and_the_log_says
 async fn what_the_table_says_keeps_long_requests_from_short_windows_and_pdfs_from_models_that_read_none() {
     let (small, large) =
         (SimulatedProvider::start("small").await.unwrap(), SimulatedProvider::start("large").await.unwrap());
+    // How long an answer may be is known of OpenAI itself only.
+    let openai = |simulated: &SimulatedProvider| {
+        provider(simulated, Dialect::OpenAiChat).with_variant(Variant::from_name("openai").unwrap())
+    };
     let targets = |small_model: &str| {
         [
-            Target::new(&provider(&small, Dialect::OpenAiChat), small_model).with_known_capabilities(),
-            Target::new(&provider(&large, Dialect::OpenAiChat), "gpt-4.1-2025-04-14").with_known_capabilities(),
+            Target::new(&openai(&small), small_model).with_known_capabilities(),
+            Target::new(&openai(&large), "gpt-4.1-2025-04-14").with_known_capabilities(),
         ]
     };
     let of_tokens = |tokens: usize| json!({"messages": [{"role": "user", "content": "word ".repeat(tokens)}]});
