@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use super::{Config, Policy, RouteConfig, SharedStateSettings, StreamRecovery};
+use super::{Config, Policy, RouteConfig, SharedStateSettings, StreamRecovery, strategy::Leads};
 use crate::{
     FailoverStack, Observer, ProviderLayer, RateLimitsRegistry, RecoveryLayer, Statistics,
     cache::CacheStore,
@@ -30,6 +30,7 @@ impl Config {
             limits: self.limits_shared(limits, fleet.as_ref()),
             rate_limits: RateLimitsRegistry::default(),
             latencies: Latencies::default(),
+            leads: Leads::default(),
             statistics: Statistics::default(),
             observers: Observers::default(),
             cache: self.cache_shared(self.cache_store(None), fleet.as_ref()),
@@ -48,6 +49,7 @@ impl Config {
             limits: self.limits_shared(before.limits.with_providers(limits), fleet.as_ref()),
             cache: self.cache_shared(self.cache_store(before.cache.as_ref()), fleet.as_ref()),
             fleet: fleet.zip(self.shared_state.clone()),
+            leads: before.leads.kept(&self.routes),
             ..before.clone()
         }
     }
@@ -84,6 +86,8 @@ pub struct Shared {
     /// What all providers say is left of theirs.
     pub rate_limits: RateLimitsRegistry,
     latencies: Latencies,
+    /// Who leads where `adaptive` chooses.
+    leads: Leads,
     /// What became of the calls of all routes and targets.
     pub statistics: Statistics,
     /// What answers are kept in, where a route keeps them.
@@ -164,7 +168,7 @@ impl RouteConfig {
             .with_statistics(&shared.statistics)
             .with_rate_limits(&shared.rate_limits)
             .with_observers(&shared.observers);
-        let failover = choice.apply(failover, &self.route, &shared.statistics, &shared.latencies);
+        let failover = choice.apply(failover, &self.route, &shared.statistics, &shared.latencies, &shared.leads);
         let retry = RetryLayer::new()
             .with_attempts(retry.attempts)
             .with_backoff(Backoff::new(retry.base_delay, retry.max_delay))

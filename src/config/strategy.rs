@@ -1,10 +1,15 @@
 //! Whom a request tries first, and whom beside one that is slow: `strategy`, `race` and `hedge`.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use super::{reader::Table, value::Value};
+use super::{Routes, reader::Table, value::Value};
 use crate::{
-    FailoverLayer, Route, Statistics,
+    FailoverLayer, Route, Statistics, Target,
     failover::{Adaptive, Cost, Hedge, Latencies, Latency, Weighted},
 };
 
@@ -117,12 +122,13 @@ impl Choice {
         route: &Route,
         statistics: &Statistics,
         latencies: &Latencies,
+        leads: &Leads,
     ) -> FailoverLayer {
         let layer = match self.strategy {
             StrategyName::Weighted => layer.with_strategy(Weighted::new(route)),
             StrategyName::Latency => layer.with_strategy(Latency::new(route, statistics)),
             StrategyName::Cost => layer.with_strategy(Cost::new(route, statistics)),
-            StrategyName::Adaptive => layer.with_strategy(Adaptive::new(route, statistics)),
+            StrategyName::Adaptive => layer.with_strategy(leads.of(route, statistics)),
             StrategyName::Ordered => layer,
             StrategyName::Race => return layer.with_hedge(Hedge::race(self.race)),
         };
@@ -133,5 +139,126 @@ impl Choice {
                 layer.with_hedge(hedge.with_width(width).with_budget(budget).with_latencies(latencies))
             }
         }
+    }
+}
+
+/// Who leads on each route whose strategy is [`Adaptive`], by the route's name, so that a configuration that takes the place of
+/// another one goes on where that was. Clones share everything.
+#[derive(Clone, Default)]
+pub(super) struct Leads(Arc<Mutex<HashMap<Box<str>, (Route, Adaptive)>>>);
+
+impl Leads {
+    /// The route's strategy: the one that it had, as long as it has the same targets in the same order.
+    fn of(&self, route: &Route, statistics: &Statistics) -> Adaptive {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ids = |route: &Route| route.targets().iter().map(Target::id).cloned().collect::<Vec<_>>();
+        match all.get(route.name()) {
+            Some((before, strategy)) if ids(before) == ids(route) => strategy.clone(),
+            _ => {
+                let strategy = Adaptive::new(route, statistics);
+                all.insert(route.name().into(), (route.clone(), strategy.clone()));
+                strategy
+            }
+        }
+    }
+
+    /// Those of the routes that still choose so: what led long ago, before something else chose, says nothing any more.
+    pub(super) fn kept(&self, routes: &Routes) -> Self {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let stays = |name: &str| {
+            let mut own = routes.iter().filter(|route| route.route.name() == name);
+            own.any(|route| route.policy.choice.strategy == StrategyName::Adaptive)
+        };
+        all.retain(|name, _| stays(name));
+        Leads(Arc::new(Mutex::new(all)))
+    }
+}
+
+impl fmt::Debug for Leads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.lock().unwrap_or_else(PoisonError::into_inner).keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, path::Path};
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use tokio::time::advance;
+    use tower::{Layer, ServiceExt, service_fn};
+
+    use super::*;
+    use crate::{
+        RequestContext,
+        config::{Config, Shared},
+    };
+
+    fn config(strategy: &str, targets: [&str; 2]) -> Config {
+        let providers = ["a", "b"].map(|name| {
+            format!("[providers.{name}]\ndialect = 'openai-chat'\nbase_url = 'http://h'\napi_key = {{ value = 'k' }}\n")
+        });
+        let targets = targets.map(|name| format!("{{ provider = '{name}', model = 'm' }}")).join(", ");
+        let toml = format!(
+            "{}[routes.r]\nstrategy = '{strategy}'\nretry = {{ attempts = 1 }}\n\
+             breaker = {{ failures = 100000, min_calls = 100000 }}\ntargets = [{targets}]",
+            providers.concat()
+        );
+        Config::from_toml(&toml, Path::new("x.toml"), &|_| None).unwrap()
+    }
+
+    /// Five requests a second; how many of them tried `a` first, which fails or does not.
+    async fn tried_a_first(config: &Config, shared: &Shared, seconds: u64, a_fails: bool) -> usize {
+        let stack = config.routes.find("r").unwrap().stack(shared, 1 << 20);
+        let service = stack.layer(service_fn(|request: Request<Full<Bytes>>| async move {
+            let target = RequestContext::of(request.extensions()).unwrap().target().unwrap().clone();
+            let status = if a_fails && target.id().as_str() == "a/m" { 500 } else { 200 };
+            let body = r#"{"choices":[{"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}"#;
+            let answer = Response::builder().status(status).header("content-type", "application/json");
+            Ok::<_, Infallible>(answer.body(Full::<Bytes>::from(body)).unwrap())
+        }));
+        let mut firsts = 0;
+        for _ in 0..seconds * 5 {
+            let asked = Full::from(r#"{"model":"r","messages":[{"role":"user","content":"?"}]}"#);
+            let (context, mut request) =
+                (RequestContext::new(), Request::post("/v1/chat/completions").body(asked).unwrap());
+            request.extensions_mut().insert(context.clone());
+            assert_eq!(service.clone().oneshot(request).await.unwrap().status(), 200);
+            let first = context.attempts().iter().next().unwrap();
+            firsts += usize::from(first.target().unwrap().id().as_str() == "a/m");
+            advance(Duration::from_millis(200)).await;
+        }
+        firsts
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leads_outlives_a_reload_that_leaves_the_targets_what_they_are() {
+        let before = config("adaptive", ["a", "b"]);
+        let shared = before.shared();
+        assert_eq!(tried_a_first(&before, &shared, 120, false).await, 600);
+        tried_a_first(&before, &shared, 60, true).await;
+        assert!(tried_a_first(&before, &shared, 5, false).await <= 2, "but for those that see how it is");
+
+        let same = config("adaptive", ["a", "b"]);
+        let after = same.shared_after(&shared);
+        assert!(tried_a_first(&same, &after, 5, false).await <= 3, "b leads as before");
+        assert!(tried_a_first(&same, &after, 180, false).await > 100, "until a has been well for a while");
+
+        let other = config("adaptive", ["b", "a"]);
+        assert_eq!(tried_a_first(&other, &other.shared_after(&shared), 5, false).await, 0, "others, whose first is b");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_led_before_another_strategy_chose_leads_no_more() {
+        let (before, ordered) = (config("adaptive", ["a", "b"]), config("ordered", ["a", "b"]));
+        let shared = before.shared();
+        tried_a_first(&before, &shared, 120, false).await;
+        tried_a_first(&before, &shared, 60, true).await;
+        let between = ordered.shared_after(&shared);
+        tried_a_first(&ordered, &between, 1, false).await;
+        advance(Duration::from_secs(120)).await;
+        assert_eq!(tried_a_first(&before, &before.shared_after(&between), 5, false).await, 25);
     }
 }
