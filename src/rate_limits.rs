@@ -12,14 +12,14 @@ use arc_swap::ArcSwapOption;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
-use crate::{keyed::Keyed, retry_after};
+use crate::{Target, TargetId, keyed::Keyed, retry_after};
 
 /// When a window opens again that does not say so: that is how long nearly all of them are.
 const USUAL_WINDOW: Duration = Duration::from_secs(60);
 
 /// What is left of a provider's rate limits, as its latest response said it.
 ///
-/// In the extensions of every response whose headers have any, and of each provider the latest in a
+/// In the extensions of every response whose headers have any, and the latest of each target and provider in a
 /// [`RateLimitsRegistry`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -171,19 +171,31 @@ fn count(text: &str) -> Option<u64> {
 
 /// What is left of every provider's rate limits: share one between the routes that share providers. Cheap to clone, and
 /// takes no lock.
+///
+/// Providers limit each model by itself. What they say in answers is kept by target, for whoever chooses between targets, and the
+/// latest of them as the provider's.
 #[derive(Clone, Default)]
 pub struct RateLimitsRegistry {
-    providers: Arc<Keyed<String, Latest>>,
+    inner: Arc<Registry>,
 }
 
-/// What a provider said last.
-pub(crate) type Latest = Arc<ArcSwapOption<RateLimits>>;
+#[derive(Default)]
+struct Registry {
+    /// What a provider said last, of whichever model.
+    providers: Keyed<String, Latest>,
+    /// What was said last of all models of a provider.
+    wholes: Keyed<String, Latest>,
+    targets: Keyed<TargetId, Latest>,
+}
+
+/// What was said last.
+type Latest = Arc<ArcSwapOption<RateLimits>>;
 
 impl RateLimitsRegistry {
     /// What a provider's latest response said; `None` if none has said anything.
     #[must_use]
     pub fn latest(&self, provider: &str) -> Option<RateLimits> {
-        let latest = self.providers.all().get(provider)?.load();
+        let latest = self.inner.providers.all().get(provider)?.load();
         latest.as_deref().copied()
     }
 
@@ -196,21 +208,60 @@ impl RateLimitsRegistry {
     /// What every provider's latest response said, by its name.
     #[must_use]
     pub fn snapshot(&self) -> Vec<(String, RateLimits)> {
-        let all = self.providers.all();
+        let all = self.inner.providers.all();
         let known = all.iter().filter_map(|(name, latest)| Some((name.clone(), **latest.load().as_ref()?)));
         let mut known: Vec<_> = known.collect();
         known.sort_by(|(a, _), (b, _)| a.cmp(b));
         known
     }
 
-    /// Takes note of what a provider said: [`ProviderLayer`](crate::ProviderLayer) does so with every response.
+    /// Takes note of what a provider said, of all of its models: [`ProviderLayer`](crate::ProviderLayer) takes note of what
+    /// each response says of its target's.
     pub fn record(&self, provider: &str, limits: RateLimits) {
-        self.slot(provider).store(Some(Arc::new(limits)));
+        let limits = Arc::new(limits);
+        self.inner.wholes.with(provider, Latest::default, |latest| latest.store(Some(limits.clone())));
+        self.said_last(provider, limits);
     }
 
-    /// Where what a provider says is noted: for whoever asks with every request.
-    pub(crate) fn slot(&self, provider: &str) -> Latest {
-        self.providers.with(provider, Latest::default, Arc::clone)
+    /// Takes note of what a target's provider said in an answer of that.
+    pub(crate) fn record_of(&self, target: &Target, limits: RateLimits) {
+        let Some(provider) = target.provider() else { return };
+        let limits = Arc::new(limits);
+        self.inner.targets.with(target.id(), Latest::default, |latest| latest.store(Some(limits.clone())));
+        self.said_last(provider.name(), limits);
+    }
+
+    fn said_last(&self, provider: &str, limits: Arc<RateLimits>) {
+        self.inner.providers.with(provider, Latest::default, |latest| latest.store(Some(limits)));
+    }
+
+    /// What is left for a target, for whoever asks with every request; `None` of one that has no provider.
+    pub(crate) fn watch(&self, target: &Target) -> Option<Watch> {
+        let own = self.inner.targets.with(target.id(), Latest::default, Arc::clone);
+        let whole = self.inner.wholes.with(target.provider()?.name(), Latest::default, Arc::clone);
+        Some(Watch { own, whole })
+    }
+}
+
+/// What is left for a target.
+#[derive(Clone, Debug)]
+pub(crate) struct Watch {
+    own: Latest,
+    whole: Latest,
+}
+
+impl Watch {
+    /// Which share, 0 to 1; all of it where nothing is known.
+    pub(crate) fn headroom(&self) -> f64 {
+        let left = |latest: &Latest| latest.load().as_ref().map_or(1.0, |limits| limits.headroom());
+        left(&self.own).min(left(&self.whole))
+    }
+
+    /// What was said last of the target's model or, where nothing was, of all.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn latest(&self) -> Option<RateLimits> {
+        let said = |latest: &Latest| latest.load().as_deref().copied();
+        said(&self.own).or_else(|| said(&self.whole))
     }
 }
 

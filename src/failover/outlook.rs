@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use super::strategy::Order;
 use crate::{
-    Need, Provider, RateLimitsRegistry, RequestContext, RequestOutline, Route, Statistics, rate_limits::Latest,
-    statistics::Pulse,
+    Need, RateLimitsRegistry, RequestContext, RequestOutline, Route, Statistics, rate_limits::Watch, statistics::Pulse,
 };
 
-/// A provider with less of its limits left is about to refuse.
+/// A target with less of its limits left is about to be refused.
 const NEARLY_NOTHING: f64 = 0.05;
 
 /// What is known of a route's targets before they are tried. It only puts some behind the others: they are still there when
@@ -16,15 +15,14 @@ const NEARLY_NOTHING: f64 = 0.05;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outlook {
     /// In the order of the route's targets; empty where nobody looks. `None` of those without a provider.
-    limits: Arc<[Option<Latest>]>,
+    limits: Arc<[Option<Watch>]>,
     latencies: Arc<[Pulse]>,
 }
 
 impl Outlook {
     pub(super) fn watch_limits(&mut self, route: &Route, limits: &RateLimitsRegistry) {
         if route.targets().len() > 1 {
-            let providers = route.targets().iter().map(|target| target.provider().map(Provider::name));
-            self.limits = providers.map(|name| name.map(|name| limits.slot(name))).collect();
+            self.limits = route.targets().iter().map(|target| limits.watch(target)).collect();
         }
     }
 
@@ -61,8 +59,8 @@ impl Outlook {
             return order;
         }
         order.with_last(|place| {
-            let latest = self.limits.get(place).and_then(Option::as_ref).map(|latest| latest.load());
-            latest.is_some_and(|latest| latest.as_ref().is_some_and(|limits| limits.headroom() < NEARLY_NOTHING))
+            let watch = self.limits.get(place).and_then(Option::as_ref);
+            watch.is_some_and(|watch| watch.headroom() < NEARLY_NOTHING)
         })
     }
 }
@@ -89,12 +87,16 @@ mod tests {
         Route::new("r", names.iter().map(target)).unwrap()
     }
 
-    fn left(registry: &RateLimitsRegistry, provider: &str, remaining: u32) {
+    fn limits(remaining: u32) -> RateLimits {
         let mut headers = HeaderMap::new();
         headers.insert("x-ratelimit-limit-requests", 100.into());
         headers.insert("x-ratelimit-remaining-requests", remaining.into());
         headers.insert("x-ratelimit-reset-requests", "20s".parse().unwrap());
-        registry.record(provider, RateLimits::from_headers(&headers).unwrap());
+        RateLimits::from_headers(&headers).unwrap()
+    }
+
+    fn left(registry: &RateLimitsRegistry, provider: &str, remaining: u32) {
+        registry.record(provider, limits(remaining));
     }
 
     /// Who answers a request, if whoever `fails` does not.
@@ -176,6 +178,24 @@ mod tests {
         }
         assert_eq!(answered_by(&layer, Some(most), "").await, "fast/m");
         assert_eq!(answered_by(&layer, Some(2 * most), "").await, "slow/m", "of that nothing is known");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_model_that_has_nearly_nothing_left_takes_no_other_of_its_provider_along() {
+        let e = Provider::new("e", Dialect::OpenAiChat, "http://h").unwrap();
+        let [big, small] = ["big", "small"].map(|model| Target::new(&e, model));
+        let route = Route::new("r", [big.clone(), small.clone(), route(&["c"]).targets()[0].clone()]).unwrap();
+        let registry = RateLimitsRegistry::default();
+        let layer = FailoverLayer::new(&route).with_rate_limits(&registry);
+        registry.record_of(&big, limits(2));
+        assert_eq!(answered_by(&layer, None, "").await, "e/small");
+        registry.record_of(&small, limits(90));
+        assert_eq!(answered_by(&layer, None, "").await, "e/small", "what is left of one hides no other's end");
+        assert_eq!(answered_by(&layer, None, "e/small").await, "c/m");
+        left(&registry, "e", 1);
+        assert_eq!(answered_by(&layer, None, "").await, "c/m", "that was said of all of its models");
+        advance(Duration::from_secs(21)).await;
+        assert_eq!(answered_by(&layer, None, "").await, "e/big");
     }
 
     #[derive(Debug)]

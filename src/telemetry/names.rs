@@ -94,7 +94,7 @@ metrics! {
     CACHE "failover_cache_requests_total" Counter ["route", "outcome"] []
         "What the route's cache did with requests, where it has one: hit, stale (given because nobody had a better answer), collapsed (the answer to another one at the same time), miss, request (the client wanted a new answer), bypass.";
     RATE_LIMIT_HEADROOM "failover_rate_limit_headroom_ratio" Gauge ["provider"] []
-        "The share that is left of what the provider has least left of, requests or tokens, as it said last: 0 to 1.";
+        "The share that is left of what the provider has least left of, requests or tokens, as it said last, of whichever model: 0 to 1.";
     TARGET_INFO "failover_target_info" Gauge ["target", "provider", "model", "dialect"] []
         "Always 1: what a target is.";
     ROUTE_TARGET_INFO "failover_route_target_info" Gauge ["route", "target", "position"] []

@@ -103,7 +103,7 @@ impl<'a> Report<'a> {
             fault["at"] = moment(last.at).into();
             fault
         });
-        let limits = target.provider().and_then(|provider| self.shared.rate_limits.latest(provider.name()));
+        let limits = self.shared.rate_limits.watch(target).and_then(|watch| watch.latest());
         let faults = statistics.map_or(&[][..], |it| &it.faults);
         let history = statistics.map_or(&[][..], |it| &it.history);
         json!({

@@ -257,16 +257,17 @@ impl Exchange {
         self.context.iter().for_each(|context| context.spend(usage));
     }
 
-    /// Keeps what the headers say of the provider's limits.
+    /// Keeps what the headers say of the target's limits.
     fn note_rate_limits(&self, parts: &mut Parts) {
         let Some(limits) = rate_limits::note(&parts.headers, &mut parts.extensions) else { return };
-        let provider = self.context.as_ref().and_then(RequestContext::target).and_then(Target::provider);
-        if let (Some(registry), Some(provider)) = (&self.settings.rate_limits, provider) {
-            // Of several keys each has its own: that one has little left says nothing of the provider.
-            if provider.credentials().rotate() && limits.headroom() < registry.headroom(provider.name()) {
+        let target = self.context.as_ref().and_then(RequestContext::target);
+        if let (Some(registry), Some(target)) = (&self.settings.rate_limits, target) {
+            let rotates = target.provider().is_some_and(|provider| provider.credentials().rotate());
+            // Of several keys each has its own: that one has little left says nothing of the target.
+            if rotates && registry.watch(target).is_some_and(|watch| limits.headroom() < watch.headroom()) {
                 return;
             }
-            registry.record(provider.name(), limits);
+            registry.record_of(target, limits);
         }
     }
 
