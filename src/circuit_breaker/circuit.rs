@@ -543,7 +543,9 @@ impl Circuit {
         let mut cooldown = self.cooldown();
         let state = self.state();
         let is_probing = state == CircuitState::HalfOpen && cooldown.probes > 0 && cooldown.lease > Instant::now();
-        if cooldown.drained || is_probing {
+        // What waiting does not mend, in what was said or here, is that replica's own affair.
+        let is_own_affair = !opening.transient || (state == CircuitState::Open && !cooldown.transient);
+        if cooldown.drained || is_probing || is_own_affair {
             return;
         }
         self.openings.fetch_max(opening.openings, Ordering::Relaxed);

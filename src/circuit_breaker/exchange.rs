@@ -133,7 +133,8 @@ impl Exchange {
         let mut openings = Vec::new();
         let mut notes = self.notes();
         notes.values_mut().for_each(|note| note.open = None);
-        for word in words {
+        // Keys, quotas and the models that they may use are each replica's own: none of them takes a target from the others.
+        for word in words.into_iter().filter(|word| word.opening.is_none_or(|opening| opening.transient)) {
             if notes.len() >= MOST_UNKNOWN && !notes.contains_key(&word.circuit) {
                 continue;
             }
@@ -169,6 +170,10 @@ impl Exchange {
         let mut notes = self.notes();
         let standing = circuit.standing();
         if matches!(standing, Standing::Closed) && !notes.contains_key(name) {
+            return Vec::new();
+        }
+        // What time alone does not mend is this replica's own affair: nobody hears of it, and nobody's turn is waited for.
+        if matches!(standing, Standing::Open { own: Some(own), .. } if !own.transient) {
             return Vec::new();
         }
         let note = notes.entry(name.clone()).or_default();
@@ -367,6 +372,37 @@ mod tests {
             sleep(SECOND / 20).await;
             assert!(began.elapsed() < 6 * SECOND, "{b:?}");
         }
+    }
+
+    fn reject_key(circuits: &CircuitRegistry) {
+        circuits.admit(Some(&target()), false).unwrap().fail(&Fault::new(FaultKind::AuthFailed, "401"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replicas_bad_key_is_its_own_affair() {
+        let [a, b] = replicas();
+        assert!(call(&b, true));
+        reject_key(&a);
+        for _ in 0..40 {
+            sleep(SECOND / 4).await;
+            assert!(call(&b, true));
+        }
+        assert_eq!(a.state(&target()), CircuitState::Open);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_takes_in_that_anothers_key_is_bad() {
+        let state = InMemory::new();
+        let a = replica(state.clone());
+        assert!(call(&a, true));
+        let opening = Opening { remaining: 600 * SECOND, transient: false, openings: 1 };
+        let word = CircuitWord { circuit: of_target("a"), replica: 7, stamp: 0, opening: Some(opening) };
+        state.tell(word).await.unwrap();
+        sleep(SECOND).await;
+        assert!(call(&a, true));
+        let late = replica(state);
+        sleep(SECOND).await;
+        assert!(call(&late, true));
     }
 
     #[tokio::test(start_paused = true)]
