@@ -580,7 +580,8 @@ impl Circuit {
     /// Holds back the next probe for so long from now on: it is somebody else's turn.
     pub(super) fn hold(&self, time: Duration) {
         let mut cooldown = self.cooldown();
-        if self.state() == CircuitState::Open && !cooldown.drained {
+        // What waiting does not mend is nobody else's affair; it may have become that since.
+        if self.state() == CircuitState::Open && !cooldown.drained && cooldown.transient {
             cooldown.until = cooldown.until.max(Deadline::after(time).instant());
         }
     }

@@ -67,6 +67,8 @@ struct Note {
     is_settled: bool,
     /// Until when it is this replica's turn to probe.
     turn: Option<Instant>,
+    /// Until when at most it is held for whoever has calls, and in which epoch and after which word that began.
+    held: Option<(u64, u64, Instant)>,
 }
 
 /// What is to be said.
@@ -213,8 +215,12 @@ impl Exchange {
         if left <= lead && !is_settled && note.turn.is_none_or(|turn| turn <= now) {
             match wanted {
                 true => say.push(Say::Turn(again.mul_f64(TURN))),
-                // Somebody else has calls for it, or nobody has.
-                false => circuit.hold(LEAD),
+                // Somebody else has calls for it, or nobody has: then the first call that comes finds out.
+                false => {
+                    let began = note.held.filter(|(held, stamp, _)| (*held, *stamp) == (epoch, note.stamp));
+                    let (.., end) = *note.held.insert(began.unwrap_or((epoch, note.stamp, now + left + again)));
+                    circuit.hold(LEAD.min(end.saturating_duration_since(now)));
+                }
             }
         }
         say
@@ -403,6 +409,36 @@ mod tests {
         let late = replica(state);
         sleep(SECOND).await;
         assert!(call(&late, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_calls_is_held_for_one_more_opening_and_no_longer() {
+        let [a, b] = replicas();
+        call(&b, true);
+        break_down(&a);
+        // Open for 5 s, and then for 10 s.
+        sleep(14 * SECOND).await;
+        assert!(a.admit(Some(&target()), false).is_err() && b.admit(Some(&target()), false).is_err());
+        let [a, b] = replicas();
+        call(&b, true);
+        break_down(&a);
+        sleep(17 * SECOND).await;
+        assert!(call(&a, false) && call(&b, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_call_after_a_rejected_keys_opening_finds_out() {
+        let settings = CircuitSettings { long_open: 3 * SECOND, jitter: 0.0, ..CircuitSettings::default() };
+        let circuits = CircuitRegistry::new(settings);
+        tokio::spawn(circuits.share(&Fleet::new(InMemory::new())));
+        reject_key(&circuits);
+        sleep(2 * SECOND).await;
+        assert!(!call(&circuits, true));
+        sleep(2 * SECOND).await;
+        assert!(call(&circuits, true));
+        reject_key(&circuits);
+        sleep(12 * SECOND).await;
+        assert!(call(&circuits, true), "though nobody called meanwhile");
     }
 
     #[tokio::test(start_paused = true)]
