@@ -260,7 +260,8 @@ impl Circuit {
             cooldown.lease = Deadline::after(self.settings.probe_lease()).instant();
             return Ok(permit(word.epoch(), Role::Probe));
         }
-        if last_resort && cooldown.transient && !cooldown.last_resort {
+        // What is only heard of may be somebody else's network: there is no evidence here that a last resort is in vain.
+        if last_resort && cooldown.transient && (!cooldown.last_resort || cooldown.own.is_none()) {
             cooldown.last_resort = true;
             return Ok(permit(word.epoch(), Role::LastResort));
         }

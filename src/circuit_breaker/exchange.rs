@@ -308,6 +308,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn of_what_is_only_heard_all_last_resorts_pass_until_one_fails() {
+        let [a, b] = replicas();
+        assert!(call(&b, true));
+        break_down(&a);
+        sleep(SECOND).await;
+        let mut permits: Vec<_> = (0..30).map(|_| b.admit(Some(&target()), true).unwrap()).collect();
+        assert!(!call(&b, true), "that is no last resort");
+        permits.pop().unwrap().fail(&Fault::new(FaultKind::Unavailable, "500"));
+        let one = b.admit(Some(&target()), true).unwrap();
+        assert!(b.admit(Some(&target()), true).is_err(), "it failed here as well");
+        drop((one, permits));
+        assert!(b.admit(Some(&target()), true).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_answered_probe_closes_what_others_only_heard() {
         let [a, b, c] = replicas();
         call(&b, true);
