@@ -15,6 +15,13 @@ const VERSION: u8 = 1;
 /// How much of the digest stands before the rest: enough to tell what was written here from all else.
 const CHECK: usize = 16;
 
+/// No answer has more headers than that, or so many bytes of them; nor did one cost more tokens, or dollars, than these. Whoever says
+/// so wrote something else.
+const MOST_HEADERS: usize = 256;
+const LONGEST_HEADERS: usize = 256 << 10;
+const MOST_TOKENS: u64 = 1 << 32;
+const MOST_DOLLARS: f64 = 1e6;
+
 /// What an entry takes besides its bytes, about.
 const OVERHEAD: usize = 512;
 
@@ -109,16 +116,25 @@ impl Entry {
             _ => return None,
         };
         let status = StatusCode::from_u16(u16::from_le_bytes(take(2)?.try_into().ok()?)).ok()?;
+        if status != StatusCode::OK {
+            return None;
+        }
         let worth = decode_worth(&mut take)?;
-        let mut headers = HeaderMap::new();
+        let (mut headers, mut length_of_all) = (HeaderMap::new(), 0);
         while take(1)? == [1] {
             let mut text = || {
                 let length = u32::from_le_bytes(take(4)?.try_into().ok()?);
                 take(usize::try_from(length).ok()?)
             };
             let (name, value) = (text()?, text()?);
-            headers.append(HeaderName::from_bytes(name).ok()?, http::HeaderValue::from_bytes(value).ok()?);
+            length_of_all += name.len() + value.len();
+            if headers.len() >= MOST_HEADERS || length_of_all > LONGEST_HEADERS {
+                return None;
+            }
+            let (name, value) = (HeaderName::from_bytes(name).ok()?, http::HeaderValue::from_bytes(value).ok()?);
+            headers.try_append(name, value).ok()?;
         }
+        let headers = kept(&headers);
         let body = shared.value.slice_ref(rest);
         // Clocks differ, but all who share ask the same one how long it is still kept.
         let age = ttl.saturating_add(stale).saturating_sub(shared.remaining);
@@ -150,7 +166,7 @@ fn decode_worth<'a>(mut take: impl FnMut(usize) -> Option<&'a [u8]>) -> Option<W
     let mut worth = Worth::default();
     let kind = take(1)?[0];
     if kind != NONE {
-        let mut count = || Some(u64::from_le_bytes(take(8)?.try_into().ok()?));
+        let mut count = || Some(u64::from_le_bytes(take(8)?.try_into().ok()?).min(MOST_TOKENS));
         worth.usage = Some(Usage {
             input: count()?,
             cached_input: count()?,
@@ -162,7 +178,10 @@ fn decode_worth<'a>(mut take: impl FnMut(usize) -> Option<&'a [u8]>) -> Option<W
     }
     let kind = take(1)?[0];
     if kind != NONE {
-        worth.cost = Some(Cost::new(f64::from_le_bytes(take(8)?.try_into().ok()?), kind == ESTIMATED));
+        let dollars = f64::from_le_bytes(take(8)?.try_into().ok()?);
+        // Not a number is none of them.
+        let is_sane = (0.0..=MOST_DOLLARS).contains(&dollars);
+        worth.cost = is_sane.then(|| Cost::new(dollars, kind == ESTIMATED));
     }
     Some(worth)
 }
@@ -229,6 +248,66 @@ mod tests {
             let mut changed = value.to_vec();
             changed[length] ^= 1;
             assert!(Entry::decode(&key, &shared(changed.into())).is_none(), "{length}");
+        }
+    }
+
+    /// What somebody wrote who knows the key and how a check is made.
+    fn forged(key: &Key, status: u16, worth: &[u8], headers: &[(&[u8], &[u8])]) -> SharedValue {
+        let mut out = vec![VERSION];
+        out.extend_from_slice(&[0; CHECK]);
+        out.extend_from_slice(&60_000u64.to_le_bytes());
+        out.extend_from_slice(&0u64.to_le_bytes());
+        out.push(0);
+        out.extend_from_slice(&status.to_le_bytes());
+        out.extend_from_slice(worth);
+        for (name, value) in headers {
+            out.push(1);
+            for text in [name, value] {
+                out.extend_from_slice(&u32::try_from(text.len()).unwrap().to_le_bytes());
+                out.extend_from_slice(text);
+            }
+        }
+        out.push(0);
+        out.extend_from_slice(b"{}");
+        let check = check(key, &out[1 + CHECK..]);
+        out[1..=CHECK].copy_from_slice(&check);
+        SharedValue { value: out.into(), remaining: Duration::from_secs(60) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_forged_with_the_right_check_harms_nobody() {
+        let key = KeyBuilder::new().with("k", b"v").finish();
+        let free = [NONE, NONE];
+        let decode = |status, worth: &[u8], headers: &[(&[u8], &[u8])]| {
+            Entry::decode(&key, &forged(&key, status, worth, headers))
+        };
+        let told = [(&b"x-a"[..], &b"1"[..]), (b"content-length", b"7"), (b"set-cookie", b"a=b"), (b"upgrade", b"h2c")];
+        let entry = decode(200, &free, &told).unwrap();
+        assert_eq!(entry.headers.keys().collect::<Vec<_>>(), ["x-a"]);
+        for status in [101, 204, 304, 401, 500] {
+            assert!(decode(status, &free, &[]).is_none(), "{status}");
+        }
+
+        let names: Vec<_> = (0..40_000).map(|i| format!("x-{i}")).collect();
+        let many: Vec<_> = names.iter().map(|name| (name.as_bytes(), &b"1"[..])).collect();
+        assert!(decode(200, &free, &many[..MOST_HEADERS]).is_some());
+        assert!(decode(200, &free, &many[..=MOST_HEADERS]).is_none());
+        assert!(decode(200, &free, &many).is_none());
+        assert!(decode(200, &free, &vec![(&b"x-a"[..], &b"1"[..]); 40_000]).is_none());
+        assert!(decode(200, &free, &[(b"x-a", &vec![b'a'; LONGEST_HEADERS])]).is_none());
+
+        let mut worth = vec![REPORTED];
+        worth.extend_from_slice(&[0xff; 5 * 8]);
+        worth.push(REPORTED);
+        let cost = |dollars: f64| {
+            let worth = [&worth[..], &dollars.to_le_bytes()].concat();
+            decode(200, &worth, &[]).unwrap().worth
+        };
+        let usage = cost(1.0).usage.unwrap();
+        assert_eq!((usage.input, usage.reasoning), (MOST_TOKENS, MOST_TOKENS));
+        assert_eq!(cost(1.0).cost, Some(Cost::new(1.0, false)));
+        for dollars in [f64::NAN, f64::INFINITY, -1.0, 1e300] {
+            assert_eq!(cost(dollars).cost, None, "{dollars}");
         }
     }
 }
