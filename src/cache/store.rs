@@ -1,6 +1,7 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use moka::{Expiry, sync};
+use sha2::{Digest, Sha256};
 
 use super::{entry::Entry, key::Key};
 use crate::shared_state::Fleet;
@@ -91,9 +92,11 @@ impl CacheStore {
     }
 }
 
+/// Not the key itself, which a kept answer's check is made of: whoever sees where an answer is kept cannot forge another.
 fn shared_key(key: &Key) -> String {
+    let digest = Sha256::new().chain_update(b"tower-failover cache name\0").chain_update(key.as_bytes()).finalize();
     let mut name = "cache/".to_owned();
-    key.as_bytes().iter().for_each(|byte| name.push_str(&format!("{byte:02x}")));
+    digest.iter().for_each(|byte| name.push_str(&format!("{byte:02x}")));
     name
 }
 
@@ -124,5 +127,21 @@ impl Expiry<Key, Arc<Entry>> for Lifetime {
         _: Option<Duration>,
     ) -> Option<Duration> {
         Some(entry.ttl.saturating_add(entry.stale))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::KeyBuilder;
+
+    #[test]
+    fn where_an_answer_is_shared_does_not_tell_its_key() {
+        let key = |value: &[u8]| KeyBuilder::new().with("k", value).finish();
+        let name = shared_key(&key(b"v"));
+        assert_eq!((name.len(), &name), (6 + 64, &shared_key(&key(b"v"))));
+        assert_ne!(name, shared_key(&key(b"w")));
+        let digest: String = key(b"v").as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(!name.contains(&digest[..8]), "{name}");
     }
 }
