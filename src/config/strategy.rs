@@ -145,7 +145,10 @@ impl Choice {
 /// Who leads on each route whose strategy is [`Adaptive`], by the route's name, so that a configuration that takes the place of
 /// another one goes on where that was. Clones share everything.
 #[derive(Clone, Default)]
-pub(super) struct Leads(Arc<Mutex<HashMap<Box<str>, (Route, Adaptive)>>>);
+pub(super) struct Leads(Arc<Mutex<HashMap<Box<str>, Lead>>>);
+
+/// A route as it was when its strategy was made, and that.
+type Lead = (Route, Adaptive);
 
 impl Leads {
     /// The route's strategy: the one that it had, as long as it has the same targets in the same order.
