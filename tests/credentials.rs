@@ -18,8 +18,9 @@ use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_failover::{
-    CredentialSource, Credentials, Dialect, FailoverStack, Fault, FaultKind, FetchedKey, KeyHeader, Provider,
-    ResponseBody, Route, Target, retry::RetryLayer, simulated::SimulatedProvider,
+    CredentialSource, Credentials, Dialect, FailoverLayer, FailoverStack, Fault, FaultKind, FetchedKey, KeyHeader,
+    Provider, ProviderLayer, RateLimitsRegistry, RequestContext, ResponseBody, Route, Target, retry::RetryLayer,
+    simulated::SimulatedProvider,
 };
 
 const ANSWER: &str =
@@ -159,6 +160,56 @@ async fn when_all_keys_rest_the_failure_surfaces_and_the_soonest_is_tried_again(
     tokio::time::advance(Duration::from_secs(21)).await;
     assert_eq!(call(&mut service).await.0, 200);
     assert_eq!(account.seen(), ["k-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_is_tried_last_once_all_of_its_keys_that_are_fit_have_nearly_nothing_left() {
+    let credentials = Credentials::rotating(KeyHeader::Bearer, ["k-1", "k-2"].map(Into::into)).unwrap();
+    let p = Provider::new("p", Dialect::OpenAiChat, "http://p/v1").unwrap().with_credentials(credentials);
+    let q = Provider::new("q", Dialect::OpenAiChat, "http://q/v1").unwrap();
+    let route = Route::new("r", [p, q].map(|provider| Target::new(&provider, "m"))).unwrap();
+    let registry = RateLimitsRegistry::default();
+    let left = Arc::new(Mutex::new(HashMap::from([("Bearer k-1", 2), ("Bearer k-2", 60)])));
+    let told = left.clone();
+    let stack = FailoverStack::new(&route)
+        .with_provider(ProviderLayer::new().with_rate_limits(registry.clone()))
+        .with_failover(FailoverLayer::new(&route).with_rate_limits(&registry));
+    let service = stack.layer(service_fn(move |request: Request<Full<Bytes>>| {
+        let key = request.headers().get(header::AUTHORIZATION).map_or("", |key| key.to_str().unwrap());
+        let mut response = Response::builder().header(header::CONTENT_TYPE, "application/json");
+        if let Some(remaining) = told.lock().unwrap().get(key) {
+            response = response.header("x-ratelimit-limit-requests", 100);
+            response = response.header("x-ratelimit-remaining-requests", *remaining);
+            response = response.header("x-ratelimit-reset-requests", "20s");
+        } else if !key.is_empty() {
+            response = response.status(401);
+        }
+        std::future::ready(Ok::<_, Infallible>(response.body(Full::from(ANSWER)).unwrap()))
+    }));
+    let answered_by = async || {
+        let context = RequestContext::new();
+        let mut request = Request::post("/v1/chat/completions").body(Full::from(chat(false))).unwrap();
+        request.extensions_mut().insert(context.clone());
+        assert_eq!(service.clone().oneshot(request).await.unwrap().status(), 200);
+        context.attempts().answered().unwrap().target().unwrap().id().to_string()
+    };
+    let remaining = || registry.latest("p").unwrap().requests.unwrap().remaining;
+    for _ in 0..6 {
+        assert_eq!(answered_by().await, "p/m", "one key has enough");
+    }
+    assert_eq!(remaining(), 60);
+    left.lock().unwrap().insert("Bearer k-2", 3);
+    assert_eq!([answered_by().await, answered_by().await], ["p/m", "p/m"], "until it is said with that key");
+    assert_eq!((answered_by().await, remaining()), ("q/m".into(), 3));
+    tokio::time::advance(Duration::from_secs(21)).await;
+    assert_eq!(answered_by().await, "p/m", "the limits are full again");
+    // One key is rejected: what is left with the other is what is left.
+    tokio::time::advance(Duration::from_secs(21)).await;
+    left.lock().unwrap().remove("Bearer k-2");
+    for _ in 0..3 {
+        answered_by().await;
+    }
+    assert_eq!((answered_by().await, remaining()), ("q/m".into(), 2));
 }
 
 #[tokio::test(start_paused = true)]

@@ -301,6 +301,12 @@ impl Credentials {
         soonest.filter(|_| tried.is_empty()).map(|(_, key)| PickedKey(key))
     }
 
+    /// Where that key stands among these; `None` once another one has taken its place.
+    pub(crate) fn place_of(&self, picked: &PickedKey) -> Option<usize> {
+        let mut slots = self.inner.as_ref()?.slots.iter();
+        slots.position(|slot| Arc::ptr_eq(&slot.keys.load().current, &picked.0))
+    }
+
     /// How long until one of the keys is fit.
     pub(crate) fn shortest_rest(&self) -> Duration {
         self.rests().into_iter().min().unwrap_or_default()

@@ -187,9 +187,9 @@ mod tests {
         let route = Route::new("r", [big.clone(), small.clone(), route(&["c"]).targets()[0].clone()]).unwrap();
         let registry = RateLimitsRegistry::default();
         let layer = FailoverLayer::new(&route).with_rate_limits(&registry);
-        registry.record_of(&big, limits(2));
+        registry.record_of(&big, 0, limits(2));
         assert_eq!(answered_by(&layer, None, "").await, "e/small");
-        registry.record_of(&small, limits(90));
+        registry.record_of(&small, 0, limits(90));
         assert_eq!(answered_by(&layer, None, "").await, "e/small", "what is left of one hides no other's end");
         assert_eq!(answered_by(&layer, None, "e/small").await, "c/m");
         left(&registry, "e", 1);

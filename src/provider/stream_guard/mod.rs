@@ -20,9 +20,10 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    Attempt, BoxError, CircuitAdvice, Credentials, Dialect, Fault, FaultKind, RateLimitsRegistry, RequestContext,
-    ResponseBody, Target, Usage,
+    Attempt, BoxError, CircuitAdvice, Credentials, Dialect, Fault, FaultKind, Provider, RateLimitsRegistry,
+    RequestContext, ResponseBody, Target, Usage,
     body::{Asker, MAX_EVENT},
+    credentials::PickedKey,
     provider::FaultRules,
     rate_limits,
     usage::Written,
@@ -198,6 +199,8 @@ struct Exchange {
     /// What the answer is written in; `None` for a call that generates nothing, such as a list of models.
     dialect: Option<Dialect>,
     asker: Asker,
+    /// The place of the key that it is made with; `None` where that is one of several, and not known which.
+    key: Option<usize>,
     settings: Arc<StreamGuardLayer>,
 }
 
@@ -210,7 +213,12 @@ impl Exchange {
         let dialect = asked.map(|asked| provider_dialect.unwrap_or(asked));
         let chose_account = ACCOUNT.iter().any(|name| request.headers().contains_key(name));
         let asker = Asker::new(request.headers(), context.as_ref());
-        Exchange { chose_account, dialect, asker, context, settings }
+        let credentials = target.and_then(Target::provider).map(Provider::credentials);
+        let key = match credentials.filter(|credentials| credentials.rotate()) {
+            Some(credentials) => request.extensions().get::<PickedKey>().and_then(|key| credentials.place_of(key)),
+            None => Some(0),
+        };
+        Exchange { chose_account, dialect, asker, context, key, settings }
     }
 
     /// How many answers the client asked for at once.
@@ -261,13 +269,9 @@ impl Exchange {
     fn note_rate_limits(&self, parts: &mut Parts) {
         let Some(limits) = rate_limits::note(&parts.headers, &mut parts.extensions) else { return };
         let target = self.context.as_ref().and_then(RequestContext::target);
-        if let (Some(registry), Some(target)) = (&self.settings.rate_limits, target) {
-            let rotates = target.provider().is_some_and(|provider| provider.credentials().rotate());
-            // Of several keys each has its own: that one has little left says nothing of the target.
-            if rotates && registry.watch(target).is_some_and(|watch| limits.headroom() < watch.headroom()) {
-                return;
-            }
-            registry.record_of(target, limits);
+        // With which of several keys it was said must be known.
+        if let (Some(registry), Some(target), Some(key)) = (&self.settings.rate_limits, target, self.key) {
+            registry.record_of(target, key, limits);
         }
     }
 

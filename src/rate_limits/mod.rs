@@ -6,13 +6,16 @@
 //! `[x-]ratelimit-{limit,remaining,reset}`. A reset is a duration (`"6m0s"`), a moment (RFC 3339, or seconds or milliseconds
 //! since 1970), or a bare number of seconds. Of several windows about the same thing the tightest counts.
 
+mod keys;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
-use crate::{Target, TargetId, keyed::Keyed, retry_after};
+use self::keys::Left;
+use crate::{Credentials, Provider, Target, TargetId, keyed::Keyed, retry_after};
 
 /// When a window opens again that does not say so: that is how long nearly all of them are.
 const USUAL_WINDOW: Duration = Duration::from_secs(60);
@@ -173,7 +176,7 @@ fn count(text: &str) -> Option<u64> {
 /// takes no lock.
 ///
 /// Providers limit each model by itself. What they say in answers is kept by target, for whoever chooses between targets, and the
-/// latest of them as the provider's.
+/// latest of them as the provider's. Where a provider has several keys, it is what is left with the one that has most left.
 #[derive(Clone, Default)]
 pub struct RateLimitsRegistry {
     inner: Arc<Registry>,
@@ -185,7 +188,7 @@ struct Registry {
     providers: Keyed<String, Latest>,
     /// What was said last of all models of a provider.
     wholes: Keyed<String, Latest>,
-    targets: Keyed<TargetId, Latest>,
+    targets: Keyed<TargetId, Arc<ArcSwapOption<Left>>>,
 }
 
 /// What was said last.
@@ -223,12 +226,16 @@ impl RateLimitsRegistry {
         self.said_last(provider, limits);
     }
 
-    /// Takes note of what a target's provider said in an answer of that.
-    pub(crate) fn record_of(&self, target: &Target, limits: RateLimits) {
+    /// Takes note of what a target's provider said in an answer with the key at that [place](Credentials::place_of).
+    pub(crate) fn record_of(&self, target: &Target, key: usize, limits: RateLimits) {
         let Some(provider) = target.provider() else { return };
-        let limits = Arc::new(limits);
-        self.inner.targets.with(target.id(), Latest::default, |latest| latest.store(Some(limits.clone())));
-        self.said_last(provider.name(), limits);
+        let rests = Some(provider.credentials()).filter(|keys| keys.rotate()).map(Credentials::rests);
+        let rests = rests.unwrap_or_default();
+        let best = self.inner.targets.with(target.id(), Default::default, |left| {
+            left.rcu(|before| Some(Arc::new(Left::after(before.as_deref(), key, limits, &rests))));
+            left.load().as_ref().and_then(|left| left.best())
+        });
+        self.said_last(provider.name(), Arc::new(best.unwrap_or(limits)));
     }
 
     fn said_last(&self, provider: &str, limits: Arc<RateLimits>) {
@@ -237,8 +244,8 @@ impl RateLimitsRegistry {
 
     /// What is left for a target, for whoever asks with every request; `None` of one that has no provider.
     pub(crate) fn watch(&self, target: &Target) -> Option<Watch> {
-        let own = self.inner.targets.with(target.id(), Latest::default, Arc::clone);
-        let whole = self.inner.wholes.with(target.provider()?.name(), Latest::default, Arc::clone);
+        let whole = self.inner.wholes.with(target.provider().map(Provider::name)?, Latest::default, Arc::clone);
+        let own = self.inner.targets.with(target.id(), Default::default, Arc::clone);
         Some(Watch { own, whole })
     }
 }
@@ -246,22 +253,22 @@ impl RateLimitsRegistry {
 /// What is left for a target.
 #[derive(Clone, Debug)]
 pub(crate) struct Watch {
-    own: Latest,
+    own: Arc<ArcSwapOption<Left>>,
     whole: Latest,
 }
 
 impl Watch {
     /// Which share, 0 to 1; all of it where nothing is known.
     pub(crate) fn headroom(&self) -> f64 {
-        let left = |latest: &Latest| latest.load().as_ref().map_or(1.0, |limits| limits.headroom());
-        left(&self.own).min(left(&self.whole))
+        let own = self.own.load().as_ref().map_or(1.0, |left| left.headroom());
+        own.min(self.whole.load().as_ref().map_or(1.0, |limits| limits.headroom()))
     }
 
     /// What was said last of the target's model or, where nothing was, of all.
     #[cfg(feature = "gateway")]
     pub(crate) fn latest(&self) -> Option<RateLimits> {
-        let said = |latest: &Latest| latest.load().as_deref().copied();
-        said(&self.own).or_else(|| said(&self.whole))
+        let own = self.own.load().as_ref().and_then(|left| left.best());
+        own.or_else(|| self.whole.load().as_deref().copied())
     }
 }
 
