@@ -587,6 +587,11 @@ impl Circuit {
         }
     }
 
+    /// Those who were refused did not come back.
+    pub(super) fn forget_wanted(&self) {
+        self.cooldown().wanted = false;
+    }
+
     /// How it stands, for others.
     pub(super) fn standing(&self) -> Standing {
         if self.state() == CircuitState::Closed {

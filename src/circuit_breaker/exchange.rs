@@ -208,11 +208,17 @@ impl Exchange {
                 say.push(Say::Open(opening));
             }
         }
+        let mut wanted = wanted;
+        if note.turn.is_some_and(|turn| turn <= now) {
+            // There were no calls to probe with any more: others may have some.
+            (note.turn, wanted) = (None, false);
+            circuit.forget_wanted();
+        }
         // Whoever only heard of it asks sooner than those it failed for: what failed may have been their own network.
         let lead = if own.is_some() { LEAD / 2 } else { LEAD };
         // Where others reach the target, this one need not wait for them.
         let is_settled = note.is_alone || note.is_settled;
-        if left <= lead && !is_settled && note.turn.is_none_or(|turn| turn <= now) {
+        if left <= lead && !is_settled && note.turn.is_none() {
             match wanted {
                 true => say.push(Say::Turn(again.mul_f64(TURN))),
                 // Somebody else has calls for it, or nobody has: then the first call that comes finds out.
@@ -424,6 +430,24 @@ mod tests {
         let late = replica(state);
         sleep(SECOND).await;
         assert!(call(&late, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_not_used_its_turn_takes_no_other() {
+        // Who of two would take the next one is a matter of luck.
+        for _ in 0..10 {
+            let [a, b] = replicas();
+            assert!(call(&b, true));
+            break_down(&a);
+            sleep(SECOND).await;
+            assert!(!call(&b, true), "its last call");
+            let began = Instant::now();
+            while !call(&a, true) {
+                sleep(SECOND / 20).await;
+                assert!(began.elapsed() < 14 * SECOND, "{a:?}");
+            }
+            assert!(began.elapsed() > 10 * SECOND, "the first turn was the other's");
+        }
     }
 
     #[tokio::test(start_paused = true)]
