@@ -1,7 +1,7 @@
 //! What replicas tell one another of their circuits.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
@@ -53,6 +53,8 @@ pub(super) struct Exchange {
 struct Note {
     /// The last word that was heard.
     stamp: u64,
+    /// Whether that word still stands.
+    stands: bool,
     /// Until when it is open by that word.
     open: Option<(Instant, Opening)>,
     /// When it is acted on that it is closed.
@@ -134,13 +136,14 @@ impl Exchange {
         let now = Instant::now();
         let mut openings = Vec::new();
         let mut notes = self.notes();
-        notes.values_mut().for_each(|note| note.open = None);
+        notes.values_mut().for_each(|note| (note.open, note.stands) = (None, false));
         // Keys, quotas and the models that they may use are each replica's own: none of them takes a target from the others.
         for word in words.into_iter().filter(|word| word.opening.is_none_or(|opening| opening.transient)) {
             if notes.len() >= MOST_UNKNOWN && !notes.contains_key(&word.circuit) {
                 continue;
             }
             let note = notes.entry(word.circuit.clone()).or_default();
+            note.stands = true;
             note.open = word.opening.map(|opening| (now + opening.remaining, opening));
             if std::mem::replace(&mut note.stamp, word.stamp) == word.stamp || word.replica == own {
                 continue;
@@ -161,6 +164,8 @@ impl Exchange {
                 (None, _) => {}
             }
         }
+        let known: HashSet<_> = circuits.iter().map(|(name, _)| name).collect();
+        notes.retain(|name, note| note.stands || known.contains(name));
         // Observers hear of it, and may call for a circuit that is not known yet.
         drop(notes);
         openings.iter().for_each(|(circuit, opening)| circuit.learn_opening(opening));
@@ -495,6 +500,27 @@ mod tests {
         b.close(&target());
         sleep(2 * SECOND).await;
         assert!(a.is_drained(&target()) && call(&b, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_says_any_more_is_forgotten() {
+        let (state, exchange) = (InMemory::new(), Exchange::default());
+        let fleet = Fleet::new(state.clone());
+        let tell = async |name: String| {
+            let opening = Opening { remaining: SECOND, transient: true, openings: 1 };
+            let word = CircuitWord { circuit: of_target(&name), replica: 7, stamp: 0, opening: Some(opening) };
+            state.tell(word).await.unwrap();
+        };
+        for number in 0..2 * MOST_UNKNOWN {
+            tell(number.to_string()).await;
+        }
+        exchange.tick(&fleet, Vec::new).await;
+        assert_eq!(exchange.notes().len(), MOST_UNKNOWN);
+        advance(2 * SECOND).await;
+        tell("late".into()).await;
+        exchange.tick(&fleet, Vec::new).await;
+        exchange.tick(&fleet, Vec::new).await;
+        assert_eq!(exchange.notes().keys().collect::<Vec<_>>(), [&of_target("late")]);
     }
 
     /// One that never answers.

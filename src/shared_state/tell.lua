@@ -17,4 +17,12 @@ if kind == 'o' and open and ends >= till then return 0 end
 if kind == 'c' and not open and ends > now then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], string.format('1 %.0f %.0f %s %s', till, now, ARGV[2], ARGV[4]))
 redis.call('PEXPIRE', KEYS[1], day / 1000)
+-- Nobody asks for what has ended.
+if redis.call('HLEN', KEYS[1]) > 64 then
+  local words = redis.call('HGETALL', KEYS[1])
+  for i = 1, #words, 2 do
+    local over = tonumber(string.match(words[i + 1], '^1 (%d+) '))
+    if over and over <= now then redis.call('HDEL', KEYS[1], words[i]) end
+  end
+end
 return 0
