@@ -22,6 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const MOST_FAILURES: u32 = 3;
 /// For how long; then one asks.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long after they might have asked again it counts no more, for who reports, that requests had no answer.
+const FORGOTTEN: Duration = Duration::from_secs(5);
+/// How often requests may want a new connection, at most: their answers may be late only because the server is slow, which a new
+/// one does not mend, and so would take it from the background, which can wait.
+const RECONNECT: Duration = Duration::from_secs(10);
 
 /// A replica's end of what a fleet shares: asks a [`SharedState`], waits only so long for it, and leaves it alone for a while
 /// when it does not answer. Cheap to clone; clones share what they know of it.
@@ -35,14 +40,36 @@ struct Inner {
     replica: u64,
     timeout: Duration,
     began: Instant,
-    /// Failures without an answer between them.
-    failures: AtomicU32,
-    /// When the next one may ask, in milliseconds from the beginning on; 0 while it answers.
-    resumes: AtomicU64,
+    requests: Side,
+    background: Side,
+    /// When requests last wanted a new connection, in milliseconds from the beginning on; 0 for never.
+    reconnected: AtomicU64,
     answered: AtomicU64,
     late: AtomicU64,
     failed: AtomicU64,
     skipped: AtomicU64,
+}
+
+/// How it answers those who wait for so long. Each of both goes by itself: what is too slow for a request is not for circuits, and
+/// what answers those may be too slow for requests.
+#[derive(Default)]
+struct Side {
+    /// Failures without an answer between them.
+    failures: AtomicU32,
+    /// When the next one may ask, in milliseconds from the beginning on; 0 while it answers.
+    resumes: AtomicU64,
+}
+
+impl Side {
+    fn answers(&self) -> bool {
+        self.resumes.load(Ordering::Relaxed) == 0
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Request,
+    Background,
 }
 
 impl Fleet {
@@ -59,9 +86,20 @@ impl Fleet {
     }
 
     fn build(state: Arc<dyn SharedState>, timeout: Duration) -> Self {
-        let (failures, resumes, answered, late, failed, skipped) = Default::default();
-        let (replica, began) = (fastrand::u64(..), Instant::now());
-        let inner = Inner { state, replica, timeout, began, failures, resumes, answered, late, failed, skipped };
+        let (answered, late, failed, skipped, reconnected) = Default::default();
+        let inner = Inner {
+            state,
+            replica: fastrand::u64(..),
+            timeout,
+            began: Instant::now(),
+            requests: Side::default(),
+            background: Side::default(),
+            reconnected,
+            answered,
+            late,
+            failed,
+            skipped,
+        };
         Fleet { inner: Arc::new(inner) }
     }
 
@@ -74,79 +112,92 @@ impl Fleet {
     /// How the shared state does, seen from here.
     #[must_use]
     pub fn health(&self) -> FleetHealth {
-        let Inner { resumes, answered, late, failed, skipped, .. } = &*self.inner;
+        let Inner { requests, background, answered, late, failed, skipped, .. } = &*self.inner;
+        // Where no request has asked for a while, only the background knows.
+        let resumes = requests.resumes.load(Ordering::Relaxed);
+        let is_old = resumes.saturating_add(millis(FORGOTTEN)) <= self.inner.now();
+        let answers = background.answers() && (requests.answers() || is_old);
         let [answered, late, failed, skipped] = [answered, late, failed, skipped].map(|it| it.load(Ordering::Relaxed));
-        FleetHealth { answers: resumes.load(Ordering::Relaxed) == 0, answered, late, failed, skipped }
+        FleetHealth { answers, answered, late, failed, skipped }
     }
 
     /// The value of a key, if there is one and it comes in time.
     pub async fn get(&self, key: &str) -> Option<SharedValue> {
-        self.ask(self.inner.timeout, |state| state.get(key)).await.ok()?
+        self.ask(Who::Request, |state| state.get(key)).await.ok()?
     }
 
     /// Keeps a value, if that can be had without waiting.
     pub fn put(&self, key: &str, value: Bytes, time_to_live: Duration) {
-        if self.inner.resumes.load(Ordering::Relaxed) == 0 {
+        if self.inner.requests.answers() {
             self.inner.state.put(key, value, time_to_live);
         }
     }
 
     /// Takes all of these portions or none; `None` where nobody says so in time, and what is known here has to do.
     pub async fn take(&self, portions: &[Portion]) -> Option<Taken> {
-        self.ask(self.inner.timeout, |state| state.take(portions)).await.ok()
+        self.ask(Who::Request, |state| state.take(portions)).await.ok()
     }
 
     /// The same in the background.
     pub(crate) async fn take_patiently(&self, portion: Portion) -> Option<Taken> {
-        self.ask(PATIENCE, |state| state.take(&[portion])).await.ok()
+        self.ask(Who::Background, |state| state.take(&[portion])).await.ok()
     }
 
     pub(crate) async fn tell(&self, word: CircuitWord) -> Result<(), Unavailable> {
-        self.ask(PATIENCE, |state| state.tell(word)).await
+        self.ask(Who::Background, |state| state.tell(word)).await
     }
 
     pub(crate) async fn learn(&self) -> Result<Vec<CircuitWord>, Unavailable> {
-        self.ask(PATIENCE, |state| state.learn()).await
+        self.ask(Who::Background, |state| state.learn()).await
     }
 
     /// Asks, if it may be asked at all, and takes note of how that went.
-    async fn ask<T>(
-        &self,
-        patience: Duration,
-        question: impl FnOnce(&dyn SharedState) -> Answer<T>,
-    ) -> Result<T, Unavailable> {
-        if !self.inner.may_ask() {
+    async fn ask<T>(&self, who: Who, question: impl FnOnce(&dyn SharedState) -> Answer<T>) -> Result<T, Unavailable> {
+        if !self.inner.may_ask(who) {
             return Err(Unavailable::new("it did not answer of late"));
         }
+        let patience = match who {
+            Who::Request => self.inner.timeout,
+            Who::Background => PATIENCE,
+        };
         let answer = timeout(patience, question(&*self.inner.state)).await;
-        self.inner.note(answer)
+        self.inner.note(who, answer)
     }
 }
 
 impl Inner {
+    fn side(&self, who: Who) -> &Side {
+        match who {
+            Who::Request => &self.requests,
+            Who::Background => &self.background,
+        }
+    }
+
     /// Always while it answers; else one at a time, with a pause between them.
-    fn may_ask(&self) -> bool {
-        let resumes = self.resumes.load(Ordering::Relaxed);
+    fn may_ask(&self, who: Who) -> bool {
+        let side = self.side(who);
+        let resumes = side.resumes.load(Ordering::Relaxed);
         if resumes == 0 {
             return true;
         }
         let now = self.now();
         // Whoever is first puts off the others; if it goes away without having heard, the next one asks after the pause.
         let (next, order) = (now + millis(PAUSE), Ordering::Relaxed);
-        let is_first = resumes <= now && self.resumes.compare_exchange(resumes, next, order, order).is_ok();
+        let is_first = resumes <= now && side.resumes.compare_exchange(resumes, next, order, order).is_ok();
         self.skipped.fetch_add(u64::from(!is_first), Ordering::Relaxed);
         is_first
     }
 
-    fn note<T, Late>(&self, answer: Result<Result<T, Unavailable>, Late>) -> Result<T, Unavailable> {
+    fn note<T, Late>(&self, who: Who, answer: Result<Result<T, Unavailable>, Late>) -> Result<T, Unavailable> {
+        let (side, is_request) = (self.side(who), who == Who::Request);
         let (count, why) = match answer {
             Ok(Ok(answer)) => {
                 self.answered.fetch_add(1, Ordering::Relaxed);
-                if self.failures.load(Ordering::Relaxed) != 0 {
-                    self.failures.store(0, Ordering::Relaxed);
+                if side.failures.load(Ordering::Relaxed) != 0 {
+                    side.failures.store(0, Ordering::Relaxed);
                 }
-                if self.resumes.load(Ordering::Relaxed) != 0 && self.resumes.swap(0, Ordering::Relaxed) != 0 {
-                    tracing::info!("the shared state answers again");
+                if side.resumes.load(Ordering::Relaxed) != 0 && side.resumes.swap(0, Ordering::Relaxed) != 0 {
+                    tracing::info!(requests = is_request, "the shared state answers again");
                 }
                 return Ok(answer);
             }
@@ -154,19 +205,31 @@ impl Inner {
             Err(_) => (&self.late, Unavailable::new("its answers come too late")),
         };
         count.fetch_add(1, Ordering::Relaxed);
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        let is_down = self.resumes.load(Ordering::Relaxed) != 0;
+        let failures = side.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let is_down = side.resumes.load(Ordering::Relaxed) != 0;
         if failures >= MOST_FAILURES
             && !is_down
-            && self.resumes.swap(self.now() + millis(PAUSE), Ordering::Relaxed) == 0
+            && side.resumes.swap(self.now() + millis(PAUSE), Ordering::Relaxed) == 0
         {
-            tracing::warn!(error = %why, "the shared state does not answer: each replica goes by what it knows itself");
+            tracing::warn!(
+                requests = is_request,
+                error = %why,
+                "the shared state does not answer: each replica goes by what it knows itself"
+            );
         }
         // A connection that has lost its other end may never say so.
-        if failures % MOST_FAILURES == 0 || is_down {
+        let wants_another = failures % MOST_FAILURES == 0 || is_down;
+        if wants_another && (!is_request || self.may_reconnect()) {
             self.state.reconnect();
         }
         Err(why)
+    }
+
+    /// Whether requests may want a new connection again.
+    fn may_reconnect(&self) -> bool {
+        let (now, last, order) = (self.now(), self.reconnected.load(Ordering::Relaxed), Ordering::Relaxed);
+        let is_time = last == 0 || now.saturating_sub(last) >= millis(RECONNECT);
+        is_time && self.reconnected.compare_exchange(last, now, order, order).is_ok()
     }
 
     /// Never 0.
@@ -192,7 +255,8 @@ impl fmt::Debug for Fleet {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FleetHealth {
-    /// Whether it answers; while it does not, it is asked once a second.
+    /// Whether it answers, both those who wait for a request and those in the background; while it does not answer either, it is
+    /// asked once a second by them.
     pub answers: bool,
     /// Questions that it answered in time.
     pub answered: u64,
@@ -296,5 +360,60 @@ mod tests {
         advance(2 * PAUSE).await;
         fleet.get("k").await;
         assert!(fleet.health().answers);
+    }
+
+    /// One that takes its time, and does what it is told.
+    #[derive(Clone)]
+    struct Slow(InMemory, Duration, Arc<AtomicU32>);
+
+    fn later<T: Send + 'static>(time: Duration, answer: Answer<T>) -> Answer<T> {
+        Box::pin(async move {
+            tokio::time::sleep(time).await;
+            answer.await
+        })
+    }
+
+    impl SharedState for Slow {
+        fn get(&self, key: &str) -> Answer<Option<SharedValue>> {
+            later(self.1, self.0.get(key))
+        }
+
+        fn put(&self, _: &str, _: Bytes, _: Duration) {}
+
+        fn take(&self, portions: &[Portion]) -> Answer<Taken> {
+            later(self.1, self.0.take(portions))
+        }
+
+        fn tell(&self, word: CircuitWord) -> Answer<()> {
+            later(self.1, self.0.tell(word))
+        }
+
+        fn learn(&self) -> Answer<Vec<CircuitWord>> {
+            later(self.1, self.0.learn())
+        }
+
+        fn reconnect(&self) {
+            self.2.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_too_slow_for_requests_goes_on_sharing_circuits_and_is_not_taken_for_well() {
+        let state = Slow(InMemory::new(), 4 * TIMEOUT, Arc::default());
+        let fleet = Fleet::new(state.clone());
+        let began = Instant::now();
+        while began.elapsed() < 9 * PAUSE {
+            fleet.get("k").await;
+            assert!(fleet.learn().await.is_ok());
+        }
+        let FleetHealth { answers, late, failed, .. } = fleet.health();
+        assert!(!answers && failed == 0, "{fleet:?}");
+        assert!((3..=3 + 9).contains(&late), "requests ask once a second: {fleet:?}");
+        assert_eq!(state.2.load(Ordering::Relaxed), 1, "another connection is no faster");
+        for _ in 0..10 {
+            advance(PAUSE).await;
+            assert!(fleet.learn().await.is_ok());
+        }
+        assert!(fleet.health().answers, "no request has asked any more");
     }
 }
