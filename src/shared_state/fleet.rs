@@ -118,6 +118,7 @@ impl Fleet {
         let is_old = resumes.saturating_add(millis(FORGOTTEN)) <= self.inner.now();
         let answers = background.answers() && (requests.answers() || is_old);
         let [answered, late, failed, skipped] = [answered, late, failed, skipped].map(|it| it.load(Ordering::Relaxed));
+        let failed = failed.saturating_add(self.inner.state.failed_puts());
         FleetHealth { answers, answered, late, failed, skipped }
     }
 
@@ -262,7 +263,7 @@ pub struct FleetHealth {
     pub answered: u64,
     /// Those whose answer did not come in time.
     pub late: u64,
-    /// Those that it could not answer.
+    /// Those that it could not answer, and values that it could not keep.
     pub failed: u64,
     /// Those that it was spared, for it had not answered of late.
     pub skipped: u64,

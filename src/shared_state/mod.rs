@@ -56,6 +56,11 @@ pub trait SharedState: Send + Sync + 'static {
     /// without it.
     fn put(&self, key: &str, value: Bytes, time_to_live: Duration);
 
+    /// How many values could not be kept until now; none, where nobody counts them.
+    fn failed_puts(&self) -> u64 {
+        0
+    }
+
     /// Takes all of these portions, or none of them.
     fn take(&self, portions: &[Portion]) -> Answer<Taken>;
 

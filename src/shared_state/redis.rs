@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -45,6 +45,7 @@ struct Inner {
     /// For values, which may be long.
     bulk: Line,
     waiting: AtomicUsize,
+    failed_puts: AtomicU64,
     take: Script,
     tell: Script,
 }
@@ -70,8 +71,8 @@ impl Redis {
     pub fn new(url: &str) -> Result<Self, InvalidRedisUrl> {
         let client = Client::open(url).map_err(|_| InvalidRedisUrl)?;
         let (take, tell) = (Script::new(include_str!("take.lua")), Script::new(include_str!("tell.lua")));
-        let (quick, bulk, waiting) = Default::default();
-        let inner = Inner { client, prefix: "failover".into(), quick, bulk, waiting, take, tell };
+        let (quick, bulk, waiting, failed_puts) = Default::default();
+        let inner = Inner { client, prefix: "failover".into(), quick, bulk, waiting, failed_puts, take, tell };
         Ok(Redis { inner: Arc::new(inner) })
     }
 
@@ -80,8 +81,10 @@ impl Redis {
     pub fn with_prefix(self, prefix: impl Into<Box<str>>) -> Self {
         let Inner { client, take, tell, .. } = &*self.inner;
         let (client, take, tell) = (client.clone(), take.clone(), tell.clone());
-        let (quick, bulk, waiting) = Default::default();
-        Redis { inner: Arc::new(Inner { client, prefix: prefix.into(), quick, bulk, waiting, take, tell }) }
+        let (quick, bulk, waiting, failed_puts) = Default::default();
+        Redis {
+            inner: Arc::new(Inner { client, prefix: prefix.into(), quick, bulk, waiting, failed_puts, take, tell }),
+        }
     }
 
     /// Asks the server whether it is there, and lets us in.
@@ -226,6 +229,7 @@ impl SharedState for Redis {
         let length = value.len();
         if inner.waiting.fetch_add(length, Ordering::Relaxed) + length > MOST_WAITING {
             inner.waiting.fetch_sub(length, Ordering::Relaxed);
+            inner.failed_puts.fetch_add(1, Ordering::Relaxed);
             tracing::debug!("too much waits for the shared state already: an answer is not shared");
             return;
         }
@@ -239,9 +243,15 @@ impl SharedState for Redis {
                     set.query_async::<()>(connection).await
                 },
             );
-            let _ = timeout(PATIENCE, write).await;
+            if !matches!(timeout(PATIENCE, write).await, Ok(Ok(()))) {
+                inner.failed_puts.fetch_add(1, Ordering::Relaxed);
+            }
             inner.waiting.fetch_sub(length, Ordering::Relaxed);
         });
+    }
+
+    fn failed_puts(&self) -> u64 {
+        self.inner.failed_puts.load(Ordering::Relaxed)
     }
 
     fn take(&self, portions: &[Portion]) -> Answer<Taken> {
