@@ -478,7 +478,8 @@ mod tests {
         reject_key(&circuits);
         sleep(2 * SECOND).await;
         assert!(!call(&circuits, true));
-        sleep(2 * SECOND).await;
+        // No opening is shorter than 5 s, and the next than 10 s.
+        sleep(4 * SECOND).await;
         assert!(call(&circuits, true));
         reject_key(&circuits);
         sleep(12 * SECOND).await;
