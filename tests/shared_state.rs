@@ -36,7 +36,10 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::{Instant, sleep, timeout},
 };
-use tower_failover::simulated::{SimulatedFault, SimulatedProvider};
+use tower_failover::{
+    shared_state::{self, CircuitWord, Opening, SharedState},
+    simulated::{SimulatedFault, SimulatedProvider},
+};
 
 const PASSWORD: &str = "hunter2-and-nobody-else";
 
@@ -439,4 +442,36 @@ async fn garbage_in_redis_is_harmless() {
         }
     }
     fleet.is_shared(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_ended_leaves_redis_and_what_it_refuses_is_counted() {
+    let Some(redis) = Redis::start().await else { return };
+    let store = shared_state::Redis::new(&format!("redis://:{PASSWORD}@{}", redis.address)).unwrap();
+    let tell = async |name: String, remaining| {
+        let opening = Some(Opening { remaining, transient: true, openings: 1 });
+        store.tell(CircuitWord { circuit: name.into(), replica: 7, stamp: 0, opening }).await.unwrap();
+    };
+    let minute = Duration::from_secs(60);
+    tell("target/open".into(), minute).await;
+    for number in 0..200 {
+        tell(format!("target/{number}"), Duration::from_millis(1)).await;
+    }
+    sleep(Duration::from_millis(20)).await;
+    tell("target/late".into(), minute).await;
+    let mut names: Vec<_> = store.learn().await.unwrap().into_iter().map(|word| word.circuit).collect();
+    names.sort();
+    assert_eq!(names, ["target/late", "target/open"].map(Arc::<str>::from));
+    let count = redis.tell("HLEN failover:circuits").await;
+    let count: usize = count.lines().find_map(|line| line.strip_prefix(':')).unwrap().parse().unwrap();
+    assert!((2..=65).contains(&count), "{count}");
+
+    let fleet = shared_state::Fleet::new(store);
+    redis.tell("CONFIG SET maxmemory 1").await;
+    fleet.put("k", Bytes::from_static(b"v"), minute);
+    let began = Instant::now();
+    while fleet.health().failed == 0 {
+        assert!(began.elapsed() < Duration::from_secs(5), "{fleet:?}");
+        sleep(Duration::from_millis(10)).await;
+    }
 }
