@@ -1,6 +1,8 @@
 //! Who makes models, and where they are served on the maker's conditions: at its list price, and refused what it refuses.
 //! Everywhere else whoever serves them decides.
 
+use std::net::IpAddr;
+
 use crate::{Provider, Variant};
 
 struct Maker {
@@ -11,10 +13,12 @@ struct Maker {
     variants: &'static [&'static str],
     /// Other hosts; a `*` stands for anything.
     hosts: &'static [&'static str],
+    /// Whether nobody else can serve them: who does so on this machine stands before the maker.
+    is_alone: bool,
 }
 
 static MAKERS: [Maker; 6] = [
-    Maker { models: &["gpt-", "o3", "o4-"], variants: &["openai", "azure-openai"], hosts: &[] },
+    Maker { models: &["gpt-", "o3", "o4-"], variants: &["openai", "azure-openai"], hosts: &[], is_alone: true },
     Maker {
         models: &["claude-"],
         variants: &[],
@@ -25,15 +29,22 @@ static MAKERS: [Maker; 6] = [
             "*-aiplatform.googleapis.com",
             "bedrock-runtime.*.amazonaws.com",
         ],
+        is_alone: true,
     },
     Maker {
         models: &["gemini-"],
         variants: &["google"],
         hosts: &["aiplatform.googleapis.com", "*-aiplatform.googleapis.com"],
+        is_alone: true,
     },
-    Maker { models: &["mistral-", "codestral-", "magistral-", "ministral-"], variants: &["mistral"], hosts: &[] },
-    Maker { models: &["deepseek-"], variants: &["deepseek"], hosts: &[] },
-    Maker { models: &["grok-"], variants: &["xai"], hosts: &[] },
+    Maker {
+        models: &["mistral-", "codestral-", "magistral-", "ministral-"],
+        variants: &["mistral"],
+        hosts: &[],
+        is_alone: false,
+    },
+    Maker { models: &["deepseek-"], variants: &["deepseek"], hosts: &[], is_alone: false },
+    Maker { models: &["grok-"], variants: &["xai"], hosts: &[], is_alone: true },
 ];
 
 /// Whether the provider serves the model of that name on its maker's conditions.
@@ -43,7 +54,16 @@ pub(super) fn sets_conditions(provider: &Provider, model: &str) -> bool {
     of(model).is_some_and(|maker| {
         variants.iter().any(|name| maker.variants.contains(name))
             || maker.hosts.iter().any(|pattern| matches(pattern, &host))
+            || maker.is_alone && is_this_machine(&host) && !model.starts_with(OPEN)
     })
+}
+
+/// The one family of models with such a name that anybody may serve.
+const OPEN: &str = "gpt-oss";
+
+fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn of(model: &str) -> Option<&'static Maker> {
@@ -94,6 +114,8 @@ mod tests {
             ("https://api.mistral.ai/v1", "codestral-latest"),
             ("https://api.deepseek.com", "deepseek-v4-pro"),
             ("https://api.x.ai/v1", "grok-code-fast-1"),
+            ("http://127.0.0.1:8000/v1", "gpt-4o"),
+            ("http://[::1]:4000", "claude-sonnet-4-5"),
         ] {
             assert!(sets(url, model), "{model} at {url}");
         }
@@ -102,8 +124,9 @@ mod tests {
     #[test]
     fn others_and_makers_of_other_models_set_no_conditions() {
         for (url, model) in [
-            ("http://127.0.0.1:8000/v1", "gpt-4o"),
-            ("http://localhost:11434/v1", "gpt-4o"),
+            ("http://127.0.0.1:8000/v1", "deepseek-v4-pro"),
+            ("http://localhost:11434/v1", "gpt-oss-120b"),
+            ("http://10.0.0.7:8000/v1", "gpt-4o"),
             ("https://api.deepinfra.com/v1/openai", "deepseek-v4-pro"),
             ("https://openrouter.ai/api/v1", "claude-sonnet-4-5"),
             ("https://api.together.xyz/v1", "deepseek-v4-pro"),

@@ -289,7 +289,7 @@ mod tests {
         assert_eq!(router.capabilities().context_window(), Some(200_000));
         for (url, model, window) in [
             ("https://api.deepinfra.com/v1/openai", "deepseek-ai/DeepSeek-V4-Pro", 1_000_000),
-            ("http://127.0.0.1:8000/v1", "gpt-4o", 128_000),
+            ("http://10.0.0.7:8000/v1", "gpt-4o", 128_000),
         ] {
             let elsewhere = target(url, model);
             let capabilities = elsewhere.capabilities();
